@@ -1,0 +1,82 @@
+"""Files that appear whole or not at all, and tables that say what they lack."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+import pandas as pd
+
+from goulot.errors import ArtifactError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; it takes the final name only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write through a binary file object, flushed to the disk before it takes its name."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text."""
+    write_bytes(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON with sorted keys; NaN is refused since other readers would not take it."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet, or as CSV where the name says so, without the index."""
+    if path.suffix == ".csv":
+        write_bytes(path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))
+    else:
+        write_bytes(path, lambda file: table.to_parquet(file, index=False, compression="zstd"))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises ArtifactError naming the stage to run if the file is not there."""
+    return json.loads(_existing(path).read_text(encoding="utf-8"))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table. Raises ArtifactError naming the stage to run if the file is not there."""
+    return pd.read_parquet(_existing(path))
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Hex digest of a buffer."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        stage = path.parts[1] if len(path.parts) > 2 else path.stem
+        raise ArtifactError(f"{path} is missing; `dvc repro` runs the stage {stage!r} that writes it")
+    return path

@@ -1,0 +1,91 @@
+"""The command line: one subcommand a stage, and what is no stage."""
+
+import importlib
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goulot.errors import GoulotError
+
+STAGES = {
+    "fetch": "Bring the competition's files to data/raw.",
+    "ingest": "Check the images, read the labels, pack the good images into shards.",
+    "augment": "Plan the augmented views of each image.",
+    "audit": "Find duplicates and near-duplicates over train and test.",
+    "split": "Deal the training images into folds.",
+    "rank": "Probe which backbone and depth transfers best; choose what is stacked.",
+    "blend": "Blend the learners, scored by nested cross-validation.",
+    "submit": "Write the submission as sample_submission.csv wants it.",
+    "report": "Write the page that a person reads first.",
+}
+FAMILIES = {
+    "extract": ("BACKBONE", "Compute a backbone's bottleneck features."),
+    "learn": ("LEARNER", "Cross-fit a learner on the stacked features."),
+}
+
+log = logging.getLogger("goulot")
+app = typer.Typer(
+    help="From labelled images to a scored submission. `dvc repro` runs all stages; each runs alone as well.",
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
+    """Set up logging for the command that follows."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def run() -> None:
+    """Entry point: a GoulotError is one line and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except GoulotError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"goulot: {error}", err=True)
+        sys.exit(1)
+
+
+def run_stage(stage: str, *names: str) -> None:
+    """Run a stage on its section of params.yaml and note its seconds and memory for the report."""
+    from goulot import layout, params
+    from goulot.artifacts import write_json
+
+    module = importlib.import_module(f"goulot.stages.{stage}")
+    start = time.monotonic()
+    module.run(params.load(stage, module.Params), *names)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    write_json(layout.times("@".join([stage, *names])), {"seconds": time.monotonic() - start, "peak_bytes": peak})
+
+
+def _stage(name: str) -> Callable[[], None]:
+    return lambda: run_stage(name)
+
+
+def _family(stage: str, kind: str) -> Callable[[str], None]:
+    def command(name: Annotated[str, typer.Argument(metavar=kind)]) -> None:
+        run_stage(stage, name)
+
+    return command
+
+
+for _name, _help in STAGES.items():
+    app.command(_name, help=_help)(_stage(_name))
+for _name, (_kind, _help) in FAMILIES.items():
+    app.command(_name, help=_help)(_family(_name, _kind))
+
+
+@app.command(help="Score a submission to a bundled sample against its hidden answers.")
+def score(submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv")) -> None:
+    """Print the scores of a submission."""
+    from goulot.commands.score import run as run_score
+
+    run_score(submission)

@@ -1,0 +1,61 @@
+"""Stacked features: columns of several backbones and taps side by side, joined on (image_id, view)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from goulot import layout
+from goulot.artifacts import read_json, read_table
+from goulot.errors import ArtifactError
+
+Column = tuple[str, str]  # backbone, column of it, e.g. ("lite0", "s4.avg")
+
+
+def available(backbones: Sequence[str]) -> pd.DataFrame:
+    """Every extracted column with its costs an image: backbone, column, channels, bytes, multiply_adds."""
+    rows = [
+        {"backbone": backbone, "column": column, **costs}
+        for backbone in backbones
+        for column, costs in read_json(layout.features(backbone) / "meta.json")["columns"].items()
+    ]
+    return pd.DataFrame(rows)
+
+
+class Features:
+    """Memory-mapped features of the rows asked for, in their order.
+
+    `rows` has the columns image_id and view. Raises ArtifactError if a backbone lacks one of them.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._wanted = pd.MultiIndex.from_frame(rows[["image_id", "view"]])
+        self._places: dict[str, np.ndarray] = {}
+
+    def read(self, columns: Sequence[Column]) -> np.ndarray:
+        """The columns side by side, float32 (rows, total channels)."""
+        return np.concatenate([self._column(*column) for column in columns], axis=1, dtype=np.float32)
+
+    def _column(self, backbone: str, column: str) -> np.ndarray:
+        path = layout.features(backbone) / f"{column}.npy"
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; dvc repro extract@{backbone} writes it")
+        return np.asarray(np.load(path, mmap_mode="r")[self._rows(backbone)])
+
+    def _rows(self, backbone: str) -> np.ndarray:
+        if backbone not in self._places:
+            held = pd.MultiIndex.from_frame(read_table(layout.features(backbone) / "rows.parquet"))
+            places = held.get_indexer(self._wanted)
+            if (places < 0).any():
+                lacking = self._wanted[places < 0][0]
+                raise ArtifactError(f"{layout.features(backbone)} lacks image {lacking[0]} view {lacking[1]}; "
+                                    f"dvc repro extract@{backbone} computes it")
+            self._places[backbone] = places
+        return self._places[backbone]
+
+
+def read_choice(path: Path) -> dict[str, list[Column]]:
+    """The columns to stack, chosen for each fold ("0", "1", ...) and for all rows ("all")."""
+    return {fold: [(b, c) for b, c in columns] for fold, columns in json.loads(path.read_text()).items()}

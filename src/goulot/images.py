@@ -1,0 +1,131 @@
+"""Images: checked once, packed with their original bytes into shards that memory-map, decoded to RGB."""
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from goulot.artifacts import atomic, sha256
+from goulot.errors import ArtifactError, DataError
+
+# Pillow's own limit against decompression bombs, made an error where Pillow would only warn.
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
+
+
+class Checked(NamedTuple):
+    """What `check` found out about an image, or why it cannot be used (`reason`; the rest is then empty)."""
+
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    sha256: str = ""
+    reason: str = ""
+
+
+def check(path: Path) -> Checked:
+    """Decode an image to its last row and describe it; never raises for a bad file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Checked(reason=f"cannot be read: {error.strerror}")
+    if not data:
+        return Checked(reason="empty file")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return Checked(reason=f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            image.load()
+            return Checked(image.width, image.height, image.mode, sha256(data))
+    except UnidentifiedImageError:
+        return Checked(reason="not an image that Pillow knows")
+    except Exception as error:  # Pillow's decoders raise whatever their format's code happens to raise
+        return Checked(reason=f"damaged: {str(error)[:120] or type(error).__name__}")
+
+
+def decode(data: memoryview | bytes) -> Image.Image:
+    """Decode to an RGB image, upright.
+
+    The EXIF orientation is applied; of an animation the first frame is taken; 16-bit and floating-point gray
+    is scaled to 8 bits from its own range; transparent pixels are laid on white; gray is repeated three times.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode to RGB, as `decode` describes."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bits(pixels: "np.ndarray", mode: str) -> "np.ndarray":
+    """Integers by their bit depth, so that two images stay comparable; floats by their own range."""
+    values = pixels.astype(np.float64)
+    if mode == "F":
+        low, high = float(values.min()), float(values.max())
+    else:
+        low, high = 0.0, 65535.0 if values.max() > 255 else 255.0
+    return np.clip((values - low) * 255.0 / max(high - low, 1e-12), 0, 255).round().astype(np.uint8)
+
+
+SCHEMA = pa.schema([("image_id", pa.string()), ("encoded", pa.large_binary())])
+
+
+def pack(images: Iterable[tuple[str, Path]], folder: Path, *, shard_bytes: int) -> Iterator[tuple[str, str, int]]:
+    """Pack files into `folder/00000.arrow`, ...; yield (image_id, shard, row) of each as it is written.
+
+    A shard is an Arrow IPC file with one record batch an image: any row is read without its neighbours.
+    """
+    pending: list[tuple[str, bytes]] = []
+    size = number = 0
+    for image_id, path in images:
+        data = path.read_bytes()
+        if pending and size + len(data) > shard_bytes:
+            yield from _write_shard(folder / f"{number:05d}.arrow", pending)
+            pending, size, number = [], 0, number + 1
+        pending.append((image_id, data))
+        size += len(data)
+    if pending:
+        yield from _write_shard(folder / f"{number:05d}.arrow", pending)
+
+
+def _write_shard(path: Path, rows: list[tuple[str, bytes]]) -> Iterator[tuple[str, str, int]]:
+    with atomic(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for image_id, data in rows:
+            writer.write_batch(pa.record_batch([[image_id], [data]], schema=SCHEMA))
+    for row, (image_id, _) in enumerate(rows):
+        yield image_id, path.name, row
+
+
+class Shards:
+    """Random access to packed images through memory maps; safe to share between threads."""
+
+    def __init__(self, folder: Path, manifest: pd.DataFrame) -> None:
+        self._readers = {}
+        for name in manifest["shard"].unique():
+            try:
+                self._readers[name] = pa.ipc.open_file(pa.memory_map(str(folder / name)))
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ArtifactError(f"{folder / name} is missing or damaged; dvc repro -f ingest packs it anew") from error
+
+    def decode(self, shard: str, row: int, image_id: str) -> Image.Image:
+        """The decoded RGB image. Raises DataError if the row holds another image or cannot be decoded."""
+        batch = self._readers[shard].get_batch(row)
+        if batch["image_id"][0].as_py() != image_id:
+            raise DataError(f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f ingest")
+        try:
+            return decode(memoryview(batch["encoded"][0].as_buffer()))
+        except OSError as error:
+            raise DataError(f"{image_id}: {error}") from error

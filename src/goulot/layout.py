@@ -1,0 +1,67 @@
+"""Where every file lives. Paths are relative to the repository's root, in which each stage runs."""
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DATA = Path("data")
+
+RAW = DATA / "raw"
+INGEST = DATA / "ingest"
+AUGMENT = DATA / "augment"
+EXTRACT = DATA / "extract"
+AUDIT = DATA / "audit"
+SPLIT = DATA / "split"
+RANK = DATA / "rank"
+LEARN = DATA / "learn"
+BLEND = DATA / "blend"
+SUBMIT = DATA / "submit"
+REPORT = DATA / "report"
+
+MANIFEST = INGEST / "manifest.parquet"
+QUARANTINE = INGEST / "quarantine.parquet"
+CLASSES = INGEST / "classes.json"
+SHARDS = INGEST / "shards"
+VIEWS = AUGMENT / "views.parquet"
+PREVIEW = AUGMENT / "preview.png"
+GROUPS = AUDIT / "groups.parquet"
+PAIRS = AUDIT / "pairs.parquet"
+CONTACT_SHEET = AUDIT / "pairs.png"
+FOLDS = SPLIT / "folds.parquet"
+RANKING = RANK / "ranking.csv"
+CHOICE = RANK / "choice.json"
+LEADERBOARD = BLEND / "leaderboard.csv"
+BLEND_WEIGHTS = BLEND / "weights.json"
+BLEND_OOF = BLEND / "oof.parquet"
+BLEND_TEST = BLEND / "test.parquet"
+SUBMISSION = SUBMIT / "submission.csv"
+REPORT_PAGE = REPORT / "index.html"
+SAMPLE_SUBMISSION = RAW / "sample_submission.csv"
+
+# Run-time state that is no output of any stage: the feature store and the times of the last runs.
+STATE = Path(".goulot")
+
+
+def store() -> Path:
+    """The content-addressed feature store; `GOULOT_STORE` lets isolated workspaces share one."""
+    return Path(os.environ.get("GOULOT_STORE", STATE / "store"))
+
+
+def times(stage: str) -> Path:
+    """How long the stage took when it last ran, for people only: no stage's result depends on it."""
+    return STATE / "times" / f"{stage}.json"
+
+
+def features(backbone: str) -> Path:
+    """The folder of one backbone's features."""
+    return EXTRACT / backbone
+
+
+def learned(learner: str) -> Path:
+    """The folder of one learner's out-of-fold and test predictions."""
+    return LEARN / learner
+
+
+def metrics(folder: Path) -> Path:
+    """The numbers of a stage that `dvc metrics show` lists."""
+    return folder / "metrics.json"

@@ -1,0 +1,42 @@
+"""Progress that suits the reader: a bar on a terminal, timestamped lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+ItemT = TypeVar("ItemT")
+log = logging.getLogger("goulot")
+
+LINE_EVERY_S = 15.0
+
+
+def track(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:
+    """Yield the items, showing how many of `total` are done, the rate and the time left."""
+    if sys.stderr.isatty():
+        yield from _bar(items, total=total, unit=unit, label=label)
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_S and done < total:
+            rate = done / (now - start)
+            log.info("%s: %s of %s %s, %.0f %s/s, %.0f s left",
+                     label, f"{done:,}", f"{total:,}", unit, rate, unit, (total - done) / rate)
+            last = now
+
+
+def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+               TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn())
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total, rate=0.0)
+        for done, item in enumerate(items, start=1):
+            yield item
+            progress.update(task, advance=1, rate=done / max(time.monotonic() - start, 1e-9))

@@ -1,0 +1,121 @@
+"""The report's page: tables and pictures put into one self-contained HTML file."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import roc_curve
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption; cells are text."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(cls, caption: str, frame: pd.DataFrame) -> "Table":
+        """A data frame, floats to four places."""
+        rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+        return cls(caption, [str(name).replace("_", " ") for name in frame.columns], rows)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as base64, and what it shows."""
+
+    caption: str
+    data: str
+
+    @classmethod
+    def of(cls, caption: str, source: Path | Figure) -> "Picture":
+        """A PNG file or a figure."""
+        if isinstance(source, Path):
+            png = source.read_bytes()
+        else:
+            buffer = io.BytesIO()
+            # Without the version of the library in it, the same figure is the same bytes.
+            source.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+            png = buffer.getvalue()
+        return cls(caption, base64.b64encode(png).decode())
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    lines: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = field(default_factory=list)
+
+
+def render(*, title: str, lead: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
+    """The page as HTML; all text is escaped."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("report.html").render(title=title, lead=lead, warnings=warnings, sections=sections)
+
+
+def depth_figure(ranking: pd.DataFrame) -> Figure:
+    """Probe score against multiply-adds, a line a backbone and pooling: shallow and cheap to deep and dear."""
+    figure, axes = _axes("multiply-adds an image (millions)", "ROC AUC of a linear probe", (8, 4.2))
+    pooling = ranking["column"].str.extract(r"\.(\w+)$")[0].fillna("")
+    for (backbone, kind), rows in ranking.assign(pooling=pooling).groupby(["backbone", "pooling"], sort=True):
+        ordered = rows.sort_values("multiply_adds")
+        x, y = ordered["multiply_adds"] / 1e6, ordered["roc_auc"]
+        axes.plot(x, y, marker="o" if kind == "avg" else "^" if kind == "max" else "s", label=f"{backbone} {kind}".strip())
+        for px, py, name in zip(x, y, ordered["column"], strict=True):
+            axes.annotate(str(name).partition(".")[0], (px, py), textcoords="offset points", xytext=(3, 4), fontsize=7)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def roc_figure(y: np.ndarray, p: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Receiver operating characteristic, of the second class where there are two, else of each (ten at most)."""
+    figure, axes = _axes("false positive rate", "true positive rate", (4.6, 4.2))
+    for number in [1] if len(classes) == 2 else range(min(len(classes), 10)):
+        wrong, right, _ = roc_curve(y == number, p[:, number])
+        axes.plot(wrong, right, label=classes[number])
+    axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def calibration_figure(y: np.ndarray, p: np.ndarray) -> Figure:
+    """How often a prediction is right against how sure it was."""
+    figure, axes = _axes("probability of the predicted class", "share that is right", (4.6, 4.2))
+    right, sure = calibration_curve(y == p.argmax(1), p.max(1), n_bins=8, strategy="quantile")
+    axes.plot(sure, right, marker="o")
+    low = min(float(sure.min()), float(right.min()))
+    axes.plot([low, 1], [low, 1], color="gray", linewidth=0.8)
+    return figure
+
+
+def _axes(x: str, y: str, size: tuple[float, float]) -> tuple[Figure, "mpl.axes.Axes"]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4f}"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else ""
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    return str(value)

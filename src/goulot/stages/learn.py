@@ -1,0 +1,60 @@
+"""`goulot learn <learner>`: a learner on the stacked features, cross-fitted on the one ledger."""
+
+import logging
+import shutil
+import time
+from typing import Any
+
+from pydantic import ConfigDict, Field
+from threadpoolctl import threadpool_limits
+
+from goulot import crossfit, features, layout, ledger, metrics
+from goulot.artifacts import write_json, write_table
+from goulot.errors import ParamsError, choices
+from goulot.learners import factory
+from goulot.params import Section
+from goulot.progress import track
+
+log = logging.getLogger("goulot")
+
+
+class LearnerParams(Section):
+    """A learner's kind and the settings of that kind, which its own module checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = Field(description="the learner's module")
+
+    def settings(self) -> dict[str, Any]:
+        """All of it as a plain dict."""
+        return self.model_dump()
+
+
+class Params(Section):
+    """The learners, and what they have in common."""
+
+    seed: int = Field(0, ge=0)
+    threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
+    learners: dict[str, LearnerParams] = Field(min_length=1, description="the learners, by a name of yours")
+
+
+def run(params: Params, learner: str) -> None:
+    """Write `data/learn/<learner>/`: oof.parquet, test.parquet and metrics.json."""
+    if learner not in params.learners:
+        raise ParamsError(choices("learner", learner, params.learners, "params.yaml defines"))
+    make = factory(f"learn.learners.{learner}", params.learners[learner].settings())
+    folder = layout.learned(learner)
+    shutil.rmtree(folder, ignore_errors=True)
+    rows, start = ledger.read(), time.monotonic()
+    with threadpool_limits(params.threads):
+        predictions = crossfit.cross_fit(
+            make, rows, features.Features(rows.rows), features.read_choice(layout.CHOICE), seed=params.seed,
+            folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"), threads=params.threads,
+        )  # fmt: skip
+    oof, test = crossfit.tables(rows, predictions)
+    write_table(folder / "oof.parquet", oof)
+    write_table(folder / "test.parquet", test)
+    scores = metrics.every(rows.images.loc[rows.images["fold"] >= 0, "y"].to_numpy(), predictions.oof)
+    write_json(layout.metrics(folder), scores)
+    log.info("learned %s in %.0f s: log-loss %.4f, ROC AUC %.4f, accuracy %.4f", learner, time.monotonic() - start,
+             scores["log_loss"], scores["roc_auc"], scores["accuracy"])
