@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +14,8 @@ from uuid import uuid4
 import pandas as pd
 
 from goulot.errors import ArtifactError
+
+log = logging.getLogger("goulot")
 
 
 @contextmanager
@@ -62,6 +66,17 @@ def read_json(path: Path) -> Any:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a Parquet table. Raises ArtifactError naming the stage to run if the file is not there."""
     return pd.read_parquet(_existing(path))
+
+
+def sweep(parent: Path, members: Collection[str]) -> None:
+    """Remove the folders of members that a family no longer has, so that what depends on the family sees no ghost.
+
+    DVC keeps such an output in its cache and would restore it together with the stage.
+    """
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if folder.is_dir() and folder.name not in members:
+            log.info("%s is no longer in params.yaml; its folder goes", folder)
+            shutil.rmtree(folder)
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -6,7 +6,7 @@ other one.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 
 import numpy as np
@@ -77,17 +77,23 @@ def draw(policy: Policy, content: str, *, views: int, seed: int) -> Iterator[Vie
 
 
 def _vary(policy: Policy, rng: np.random.Generator, turns: int, flip: bool) -> View:
-    cut_x, cut_y = rng.uniform(0, policy.crop, 2)
-    left, top = rng.uniform(0, 1, 2) * (cut_x, cut_y)
-    brightness, contrast, saturation = 1 + rng.uniform(-policy.colour, policy.colour, 3)
-    values = View(
-        left=left, top=top, right=1 - cut_x + left, bottom=1 - cut_y + top,
-        angle=rng.uniform(-policy.angle, policy.angle),
-        brightness=brightness, contrast=contrast, saturation=saturation,
-        noise=rng.uniform(0, policy.noise), noise_seed=int(rng.integers(2**31)) if policy.noise else 0,
-        quarter_turns=turns, flip=flip,
-    )  # fmt: skip
-    return View(*(round(float(v), 6) if isinstance(v, float) else v for v in astuple(values)))
+    cut_x, cut_y = rng.uniform(0, policy.crop, 2).tolist()
+    left, top = rng.uniform(0, cut_x), rng.uniform(0, cut_y)
+    brightness, contrast, saturation = (1 + rng.uniform(-policy.colour, policy.colour, 3)).tolist()
+    return View(
+        left=round(left, 6),
+        top=round(top, 6),
+        right=round(1 - cut_x + left, 6),
+        bottom=round(1 - cut_y + top, 6),
+        angle=round(rng.uniform(-policy.angle, policy.angle), 6),
+        brightness=round(brightness, 6),
+        contrast=round(contrast, 6),
+        saturation=round(saturation, 6),
+        noise=round(rng.uniform(0, policy.noise), 6),
+        noise_seed=int(rng.integers(2**31)) if policy.noise else 0,
+        quarter_turns=turns,
+        flip=flip,
+    )
 
 
 def table(image_ids: list[str], contents: list[str], policy: Policy, *, views: int, seed: int) -> pd.DataFrame:

@@ -13,7 +13,8 @@ import timm
 import torch
 from PIL import Image
 from pydantic import Field, field_validator
-from timm.data import create_transform, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,7 +32,9 @@ class BackboneParams(Section):
     model: str = Field(description="any name that timm knows")
     weights: str = Field("timm", description="timm, package:<module>, file:<path> or random")
     input_size: int | None = Field(None, ge=32, le=2048, description="side in pixels; empty means the weights' own")
-    taps: list[str] | None = Field(None, min_length=1, description="depths to keep, e.g. [s4, s5, head]; empty means all")
+    taps: list[str] | None = Field(
+        None, min_length=1, description="depths to keep, e.g. [s4, s5, head]; empty means all"
+    )
 
     @field_validator("weights")
     @classmethod
@@ -54,7 +57,7 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def resize(self) -> Callable[[Image.Image], Tensor]:
-        """timm's own evaluation transform without its normalisation: RGB image -> uint8 (3, H, W)."""
+        """Timm's own evaluation transform without its normalisation: RGB image -> uint8 (3, H, W)."""
         transform: Callable[[Image.Image], Tensor] = create_transform(
             input_size=(3, self.input_size, self.input_size), interpolation=self.interpolation,
             crop_pct=self.crop_pct, crop_mode=self.crop_mode, normalize=False,
@@ -104,14 +107,26 @@ def load(name: str, params: BackboneParams) -> Backbone:
     """
     if not timm.is_model(params.model):
         known = timm.list_models()
-        raise ParamsError(choices("network", params.model, timm.list_models(f"{params.model[:4]}*") or known[:8],
-                                  f"extract.backbones.{name}.model must be one of timm's {len(known)} networks, such as"))
+        raise ParamsError(
+            choices(
+                "network",
+                params.model,
+                timm.list_models(f"{params.model[:4]}*") or known[:8],
+                f"extract.backbones.{name}.model must be one of timm's {len(known)} networks, such as",
+            )
+        )
     model = _create(name, params)
     model.eval().requires_grad_(False)
-    config = resolve_data_config({}, model=model)
+    config: dict[str, Any] = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
     size = params.input_size or config["input_size"][-1]
-    preprocessing = Preprocessing(size, config["crop_pct"], config["crop_mode"], config["interpolation"],
-                                  tuple(config["mean"]), tuple(config["std"]))
+    preprocessing = Preprocessing(
+        size,
+        config["crop_pct"],
+        config["crop_mode"],
+        config["interpolation"],
+        tuple(config["mean"]),
+        tuple(config["std"]),
+    )
     network = Tapped(model, stages_of(model))
     taps = _chosen(name, find_taps(network, size), params.taps)
     return Backbone(name, network, preprocessing, taps, state_sha256(params.model, model.state_dict()))
@@ -122,8 +137,11 @@ def state_sha256(architecture: str, state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(architecture.encode())
     for key, value in sorted(state.items()):
         digest.update(json.dumps([key, list(value.shape), str(value.dtype)]).encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data if value.dim() else
-                      repr(value.item()).encode())
+        digest.update(
+            value.detach().cpu().contiguous().view(torch.uint8).numpy().data
+            if value.dim()
+            else repr(value.item()).encode()
+        )
     return digest.hexdigest()
 
 
@@ -226,14 +244,14 @@ def _create(name: str, params: BackboneParams) -> nn.Module:
 
 
 def _from_hub(name: str, architecture: str) -> nn.Module:
-    """timm's own weights; the hub's local cache is asked first, so that this works offline."""
+    """Timm's own weights; the hub's local cache is asked first, so that this works offline."""
     try:
         model: nn.Module = timm.create_model(architecture, pretrained=True, num_classes=0)
     except Exception as error:  # the hub's client raises a dozen unrelated types
         cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise WeightsError(
-            f"extract.backbones.{name}: no weights for {architecture} in the hub's cache ({cache}) and the hub does not "
-            f"answer ({type(error).__name__}); bring a state dict and set weights: file:<path>"
+            f"extract.backbones.{name}: no weights for {architecture} in the hub's cache ({cache}) and the hub does "
+            f"not answer ({type(error).__name__}); bring a state dict and set weights: file:<path>"
         ) from error
     return model
 

@@ -84,7 +84,9 @@ for _name, (_kind, _help) in FAMILIES.items():
 
 
 @app.command(help="Score a submission to a bundled sample against its hidden answers.")
-def score(submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv")) -> None:
+def score(
+    submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv"),
+) -> None:
     """Print the scores of a submission."""
     from goulot.commands.score import run as run_score
 

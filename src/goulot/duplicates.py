@@ -43,4 +43,4 @@ def groups(count: int, pairs: pd.DataFrame) -> np.ndarray:
     first = pd.Series(labels).drop_duplicates().to_numpy()
     rank = np.empty(len(first), dtype=int)
     rank[first] = np.arange(len(first))
-    return rank[labels]
+    return np.asarray(rank[labels])

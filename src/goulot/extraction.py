@@ -80,14 +80,25 @@ def extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFra
     missing = store.missing(plan["name"].tolist(), list(columns))
     jobs = list(_jobs(plan[plan["name"].isin(missing)]))
     count = sum(len(job.views) for job in jobs)
-    log.info("%s: %s of %s rows to compute, %s on %s, batches of %d", backbone.name, f"{count:,}", f"{len(plan):,}",
-             engine.dtype, engine.device, engine.batch)
+    log.info(
+        "%s: %s of %s rows to compute, %s on %s, batches of %d",
+        backbone.name,
+        f"{count:,}",
+        f"{len(plan):,}",
+        engine.dtype,
+        engine.device,
+        engine.batch,
+    )
     start = time.monotonic()
     names: list[str] = []
     parts: dict[str, list[np.ndarray]] = {column: [] for column in columns}
     batches = -(-count // engine.batch)
-    for batch_names, features in track(_forward(backbone, engine, shards, jobs, columns), total=batches,
-                                       unit="batches", label=f"extract {backbone.name}"):
+    for batch_names, features in track(
+        _forward(backbone, engine, shards, jobs, columns),
+        total=batches,
+        unit="batches",
+        label=f"extract {backbone.name}",
+    ):
         names += batch_names
         for column, values in features.items():
             parts[column].append(values)
@@ -111,9 +122,11 @@ def _forward(backbone: Backbone, engine: Engine, shards: Shards, jobs: list[Job]
     """Yield the rows' names and their features, float16 (rows, channels) a column, batch by batch."""
     torch.set_num_threads(engine.threads)
     dtype = DTYPES[engine.dtype]
-    network = backbone.network.to(device=engine.device, dtype=dtype, memory_format=torch.channels_last)
-    mean, std = (torch.tensor(v, device=engine.device).mul(255).view(1, 3, 1, 1)
-                 for v in (backbone.preprocessing.mean, backbone.preprocessing.std))
+    network = backbone.network.to(engine.device, dtype).to(memory_format=torch.channels_last)
+    mean, std = (
+        torch.tensor(v, device=engine.device).mul(255).view(1, 3, 1, 1)
+        for v in (backbone.preprocessing.mean, backbone.preprocessing.std)
+    )
     for names, pixels in _batches(backbone.preprocessing.resize(), engine, shards, jobs):
         images = pixels.to(engine.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, H, W), channels last
         with torch.inference_mode():
@@ -125,13 +138,16 @@ def _forward(backbone: Backbone, engine: Engine, shards: Shards, jobs: list[Job]
 def _to_float16(values: Tensor, backbone: str, column: str) -> np.ndarray:
     array = values.to(torch.float16).cpu().numpy()
     if not np.isfinite(array).all():
-        raise ArtifactError(f"{backbone}: {column} does not fit float16 (largest value {values.abs().max():.3g}); "
-                            "set extract.dtype: float32, or leave that tap out")
+        raise ArtifactError(
+            f"{backbone}: {column} does not fit float16 (largest value {values.abs().max():.3g}); "
+            "set extract.dtype: float32, or leave that tap out"
+        )
     return array
 
 
-def _batches(resize: Callable[..., Tensor], engine: Engine, shards: Shards,
-             jobs: list[Job]) -> Iterator[tuple[list[str], Tensor]]:
+def _batches(
+    resize: Callable[..., Tensor], engine: Engine, shards: Shards, jobs: list[Job]
+) -> Iterator[tuple[list[str], Tensor]]:
     """Decode ahead in threads and yield full batches, uint8 (batch, H, W, 3); the last one repeats its last row."""
 
     def pixels(job: Job) -> list[np.ndarray]:
@@ -154,8 +170,9 @@ def _stack(rows: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def _ahead(workers: ThreadPoolExecutor, work: Callable[[Job], list[np.ndarray]], jobs: list[Job],
-           depth: int) -> Iterator[list[np.ndarray]]:
+def _ahead(
+    workers: ThreadPoolExecutor, work: Callable[[Job], list[np.ndarray]], jobs: list[Job], depth: int
+) -> Iterator[list[np.ndarray]]:
     """Map in order like Executor.map, but at most `depth` results wait in memory."""
     waiting: deque[Future[list[np.ndarray]]] = deque()
     pending = iter(jobs)
@@ -186,8 +203,9 @@ def _prepare(resize: Callable[..., Tensor], shards: Shards, job: Job) -> Iterato
         yield after_resize(done[id(changed)], view)
 
 
-def assemble(backbone: Backbone, plan: pd.DataFrame, store: Store, poolings: tuple[str, ...],
-             folder: Path) -> dict[str, int]:
+def assemble(
+    backbone: Backbone, plan: pd.DataFrame, store: Store, poolings: tuple[str, ...], folder: Path
+) -> dict[str, int]:
     """Write each column as `folder/<column>.npy`, float16 (rows of the plan, channels); return their channels."""
     names = plan["name"].tolist()
     widths = {}

@@ -50,8 +50,10 @@ class Features:
             places = held.get_indexer(self._wanted)
             if (places < 0).any():
                 lacking = self._wanted[places < 0][0]
-                raise ArtifactError(f"{layout.features(backbone)} lacks image {lacking[0]} view {lacking[1]}; "
-                                    f"dvc repro extract@{backbone} computes it")
+                raise ArtifactError(
+                    f"{layout.features(backbone)} lacks image {lacking[0]} view {lacking[1]}; "
+                    f"dvc repro extract@{backbone} computes it"
+                )
             self._places[backbone] = places
         return self._places[backbone]
 

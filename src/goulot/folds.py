@@ -17,8 +17,10 @@ def deal(labels: "pd.Series[str]", groups: "pd.Series[int]", *, folds: int, seed
     for label in counts.index[::-1]:
         if counts[label] < folds or spread[label] < folds:
             have = f"{counts[label]} image(s) in {spread[label]} group(s)"
-            raise LedgerError(f"class {label!r} has {have}, fewer than split.folds = {folds}; "
-                              "lower split.folds or leave the class out")
+            raise LedgerError(
+                f"class {label!r} has {have}, fewer than split.folds = {folds}; "
+                "lower split.folds or leave the class out"
+            )
     dealer = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.full(len(labels), -1)
     for number, (_, rows) in enumerate(dealer.split(np.zeros(len(labels)), labels, groups)):

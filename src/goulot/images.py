@@ -102,7 +102,11 @@ def pack(images: Iterable[tuple[str, Path]], folder: Path, *, shard_bytes: int) 
 
 
 def _write_shard(path: Path, rows: list[tuple[str, bytes]]) -> Iterator[tuple[str, str, int]]:
-    with atomic(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with (
+        atomic(path) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+    ):
         for image_id, data in rows:
             writer.write_batch(pa.record_batch([[image_id], [data]], schema=SCHEMA))
     for row, (image_id, _) in enumerate(rows):
@@ -118,13 +122,17 @@ class Shards:
             try:
                 self._readers[name] = pa.ipc.open_file(pa.memory_map(str(folder / name)))
             except (OSError, pa.ArrowInvalid) as error:
-                raise ArtifactError(f"{folder / name} is missing or damaged; dvc repro -f ingest packs it anew") from error
+                raise ArtifactError(
+                    f"{folder / name} is missing or damaged; dvc repro -f ingest packs it anew"
+                ) from error
 
     def decode(self, shard: str, row: int, image_id: str) -> Image.Image:
         """The decoded RGB image. Raises DataError if the row holds another image or cannot be decoded."""
         batch = self._readers[shard].get_batch(row)
         if batch["image_id"][0].as_py() != image_id:
-            raise DataError(f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f ingest")
+            raise DataError(
+                f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f ingest"
+            )
         try:
             return decode(memoryview(batch["encoded"][0].as_buffer()))
         except OSError as error:

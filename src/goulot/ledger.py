@@ -32,10 +32,14 @@ def read() -> Ledger:
     """Join manifest, folds and view plan. Raises LedgerError if a training image has no fold or no view."""
     manifest, classes = read_table(layout.MANIFEST), read_json(layout.CLASSES)
     folds = read_table(layout.FOLDS)
-    images = manifest[["image_id", "id", "split", "label"]].merge(folds, on="image_id", how="left", validate="one_to_one")
+    images = manifest[["image_id", "id", "split", "label"]].merge(
+        folds, on="image_id", how="left", validate="one_to_one"
+    )
     lost = images[(images["split"] == "train") & images["fold"].isna()]
     if len(lost):
-        raise LedgerError(f"{len(lost)} training images have no fold, first {lost['image_id'].iloc[0]}; dvc repro split")
+        raise LedgerError(
+            f"{len(lost)} training images have no fold, first {lost['image_id'].iloc[0]}; dvc repro split"
+        )
     numbers = {label: number for number, label in enumerate(classes)}
     images = images.assign(
         y=images["label"].map(numbers).fillna(-1).astype(int),
@@ -43,7 +47,10 @@ def read() -> Ledger:
         image=np.arange(len(images)),
     )  # fmt: skip
     rows = read_table(layout.VIEWS)[["image_id", "view"]].merge(
-        images[["image_id", "image", "y", "fold", "group"]], on="image_id", validate="many_to_one")
+        images[["image_id", "image", "y", "fold", "group"]], on="image_id", validate="many_to_one"
+    )
     if rows["image_id"].nunique() != len(images):
-        raise LedgerError(f"the view plan knows {rows['image_id'].nunique()} of {len(images)} images; dvc repro augment")
+        raise LedgerError(
+            f"the view plan knows {rows['image_id'].nunique()} of {len(images)} images; dvc repro augment"
+        )
     return Ledger(rows, images[["image_id", "id", "split", "y", "fold"]], classes)

@@ -23,8 +23,16 @@ def track(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Itera
         now = time.monotonic()
         if now - last >= LINE_EVERY_S and done < total:
             rate = done / (now - start)
-            log.info("%s: %s of %s %s, %.0f %s/s, %.0f s left",
-                     label, f"{done:,}", f"{total:,}", unit, rate, unit, (total - done) / rate)
+            log.info(
+                "%s: %s of %s %s, %.0f %s/s, %.0f s left",
+                label,
+                f"{done:,}",
+                f"{total:,}",
+                unit,
+                rate,
+                unit,
+                (total - done) / rate,
+            )
             last = now
 
 
@@ -32,8 +40,14 @@ def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterat
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-               TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, rate=0.0)

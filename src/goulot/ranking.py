@@ -24,7 +24,8 @@ def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, *, alpha: float) -> di
     decisions: dict[tuple[str, int], np.ndarray] = {}
     for held_out in [*((f,) for f in folds), *combinations(folds, 2)]:
         model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha)).fit(
-            X[~np.isin(fold, held_out)], y[~np.isin(fold, held_out)])
+            X[~np.isin(fold, held_out)], y[~np.isin(fold, held_out)]
+        )
         for left_out, predicted in _roles(held_out):
             decisions[left_out, predicted] = _scores(model, X[fold == predicted], int(y.max()) + 1)
     return {choice: _auc(decisions, choice, y, fold) for choice in [ALL, *map(str, folds)]}
@@ -50,11 +51,15 @@ def _scores(model: RidgeClassifier, X: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _auc(decisions: dict[tuple[str, int], np.ndarray], choice: str, y: np.ndarray, fold: np.ndarray) -> float:
-    parts = [(y[fold == predicted], values) for (left_out, predicted), values in decisions.items() if left_out == choice]
+    parts = [
+        (y[fold == predicted], values) for (left_out, predicted), values in decisions.items() if left_out == choice
+    ]
     return float(np.mean([METRICS["roc_auc"].score(truth, values) for truth, values in parts]))
 
 
-def choose(ranking: pd.DataFrame, score: str, *, max_channels: int, max_multiply_adds: int | None) -> list[tuple[str, str]]:
+def choose(
+    ranking: pd.DataFrame, score: str, *, max_channels: int, max_multiply_adds: int | None
+) -> list[tuple[str, str]]:
     """Take columns by falling score as long as the budget holds: channels in all, multiply-adds over the networks.
 
     A network's multiply-adds are those to its deepest column taken, since the shallower ones come with it.

@@ -74,7 +74,12 @@ def depth_figure(ranking: pd.DataFrame) -> Figure:
     for (backbone, kind), rows in ranking.assign(pooling=pooling).groupby(["backbone", "pooling"], sort=True):
         ordered = rows.sort_values("multiply_adds")
         x, y = ordered["multiply_adds"] / 1e6, ordered["roc_auc"]
-        axes.plot(x, y, marker="o" if kind == "avg" else "^" if kind == "max" else "s", label=f"{backbone} {kind}".strip())
+        axes.plot(
+            x,
+            y,
+            marker="o" if kind == "avg" else "^" if kind == "max" else "s",
+            label=f"{backbone} {kind}".strip(),
+        )
         for px, py, name in zip(x, y, ordered["column"], strict=True):
             axes.annotate(str(name).partition(".")[0], (px, py), textcoords="offset points", xytext=(3, 4), fontsize=7)
     axes.legend(fontsize=8)

@@ -44,14 +44,13 @@ class Store:
 
     def missing(self, rows: Sequence[str], columns: Sequence[str]) -> set[str]:
         """The rows that lack at least one of the columns."""
-        wanted = set(rows)
-        held = [
-            wanted.intersection(*[
-                set().union(*(t["row"].to_pylist() for t in self._shards.values() if column in t.column_names))
-            ])
-            for column in columns
-        ]  # fmt: skip
-        return wanted - set.intersection(*held) if held else set()
+        held: dict[frozenset[str], set[str]] = {}  # by the columns a shard has, since most shards have the same
+        for table in self._shards.values():
+            held.setdefault(frozenset(table.column_names), set()).update(table["row"].to_pylist())
+        lacking: set[str] = set()
+        for column in columns:
+            lacking.update(set(rows).difference(*(names for has, names in held.items() if column in has)))
+        return lacking
 
     def add(self, rows: Sequence[str], columns: Mapping[str, np.ndarray]) -> None:
         """Append rows: each column is float16 (len(rows), channels)."""
@@ -83,7 +82,10 @@ class Store:
     def _open(self, path: Path) -> None:
         with pa.memory_map(str(path)) as source:
             if sha256(memoryview(source.read_buffer()))[:32] != path.stem:
-                log.warning("%s is damaged: its bytes are not those that were written; it is dropped and computed anew", path)
+                log.warning(
+                    "%s is damaged: its bytes are not those that were written; it is dropped and computed anew",
+                    path,
+                )
                 path.unlink()
                 return
         self._shards[path] = pa.ipc.open_file(pa.memory_map(str(path))).read_all()

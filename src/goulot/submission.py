@@ -37,8 +37,8 @@ def detect(sample: pd.DataFrame, classes: list[str]) -> Format:
     if len(targets) == 1 and cells <= set(classes):
         return "label"
     raise SubmissionError(
-        f"sample_submission.csv has the targets {targets[:5]} with cells such as {sorted(cells)[:3]}, which fit none of "
-        f"the classes {classes[:5]}; set submit.format to probability, label or columns"
+        f"sample_submission.csv has the targets {targets[:5]} with cells such as {sorted(cells)[:3]}, which fit none "
+        f"of the classes {classes[:5]}; set submit.format to probability, label or columns"
     )
 
 
@@ -70,12 +70,15 @@ def _check_ids(wanted: "pd.Series[str]", given: "pd.Series[str]") -> None:
             raise SubmissionError(f"id {ids[ids.duplicated()].iloc[0]!r} occurs twice in {name}")
     missing = wanted[~wanted.isin(given)]
     if len(missing):
-        raise SubmissionError(f"{len(missing)} ids of sample_submission.csv have no prediction, first {missing.iloc[0]!r}; "
-                              "were their images quarantined? (data/ingest/quarantine.parquet)")
+        raise SubmissionError(
+            f"{len(missing)} ids of sample_submission.csv have no prediction, first {missing.iloc[0]!r}; "
+            "were their images quarantined? (data/ingest/quarantine.parquet)"
+        )
     unknown = given[~given.isin(wanted)]
     if len(unknown):
-        raise SubmissionError(f"{len(unknown)} predictions are for ids that sample_submission.csv lacks, "
-                              f"first {unknown.iloc[0]!r}")
+        raise SubmissionError(
+            f"{len(unknown)} predictions are for ids that sample_submission.csv lacks, first {unknown.iloc[0]!r}"
+        )
 
 
 def _numeric(cells: set[str]) -> bool:

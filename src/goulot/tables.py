@@ -87,7 +87,9 @@ def _refuse_blank(rows: pd.DataFrame, table: str) -> None:
 def _refuse_twice(ids: "pd.Series[str]", table: str) -> None:
     twice = ids[ids.duplicated()]
     if len(twice):
-        raise DataError(f"{table} line {twice.index[0] + 2}: id {twice.iloc[0]!r} occurs twice ({len(twice)} such rows)")
+        raise DataError(
+            f"{table} line {twice.index[0] + 2}: id {twice.iloc[0]!r} occurs twice ({len(twice)} such rows)"
+        )
 
 
 def _refuse_outside(root: Path, files: list[str], table: str) -> None:

@@ -33,6 +33,8 @@ def score(path: Path, answers: pd.DataFrame) -> dict[str, float]:
     both = answers.merge(rows, on="id", how="outer", indicator=True, validate="one_to_one")
     if (both["_merge"] != "both").any() or both["p"].isna().any():
         wrong = both.loc[(both["_merge"] != "both") | both["p"].isna(), "id"]
-        raise SubmissionError(f"{path}: {len(wrong)} ids are missing, unknown or without a value, first {wrong.iloc[0]!r}")
+        raise SubmissionError(
+            f"{path}: {len(wrong)} ids are missing, unknown or without a value, first {wrong.iloc[0]!r}"
+        )
     p = both["p"].to_numpy(dtype=float)
     return metrics.every(both["label"].to_numpy(dtype=int), pd.DataFrame({0: 1 - p, 1: p}).to_numpy())

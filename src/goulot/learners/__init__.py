@@ -53,4 +53,4 @@ def factory(where: str, settings: dict[str, Any]) -> Factory:
         raise ParamsError(f"params.yaml: {where}.kind: {choices('learner', kind, KINDS, 'the learners are')}")
     module = import_module(f"goulot.learners.{kind}")
     params = parse(where, {key: value for key, value in settings.items() if key != "kind"}, module.Params)
-    return lambda context: module.make(params, context)  # type: ignore[no-any-return]
+    return lambda context: module.make(params, context)

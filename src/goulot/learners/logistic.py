@@ -24,7 +24,8 @@ class Logistic:
 
     def __init__(self, params: Params) -> None:
         self._model = make_pipeline(
-            StandardScaler(copy=False), LogisticRegression(C=params.C, max_iter=params.max_iter, tol=1e-3))
+            StandardScaler(copy=False), LogisticRegression(C=params.C, max_iter=params.max_iter, tol=1e-3)
+        )
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Self:
         """Fit on rows."""

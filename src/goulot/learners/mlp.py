@@ -64,10 +64,10 @@ class Mlp:
             steps = -(-len(inputs) // p.batch)
             schedule = OneCycleLR(optimizer, p.learning_rate, total_steps=p.epochs * steps)
             for _ in range(p.epochs):
-                for rows in torch.randperm(len(inputs)).split(p.batch):
+                for rows in torch.split(torch.randperm(len(inputs)), p.batch):
                     loss = cross_entropy(head(inputs[rows]), targets[rows], label_smoothing=p.smoothing)
                     optimizer.zero_grad()
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     schedule.step()
         return head.eval()

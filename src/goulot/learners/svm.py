@@ -19,7 +19,7 @@ from goulot.params import Section
 class Params(Section):
     """Settings of the support vector machine."""
 
-    components: int = Field(256, ge=2, description="principal components kept")
+    components: int = Field(128, ge=2, description="principal components kept")
     C: float = Field(2.0, gt=0, description="penalty of a margin error")
     gamma: float = Field(0.5, gt=0, description="width of the kernel, in units of 1 / (components x variance)")
     inner_folds: int = Field(3, ge=2, le=10, description="splits of the training rows that calibrate the probabilities")
@@ -72,7 +72,7 @@ class _UnitVariance(StandardScaler):  # type: ignore[misc]
 
 
 def _decide(model: Pipeline, X: np.ndarray) -> np.ndarray:
-    values = model.decision_function(X)
+    values = np.asarray(model.decision_function(X))
     return values[:, None] if values.ndim == 1 else values
 
 

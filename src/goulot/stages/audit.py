@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from pydantic import Field
 
 from goulot import duplicates, layout, pictures
@@ -20,7 +21,13 @@ log = logging.getLogger("goulot")
 class Params(Section):
     """When two images count as one, and what to do with groups that grow too large."""
 
-    hash_side: int = Field(16, description="side of the perceptual hash; its square is the number of bits", multiple_of=8, ge=8, le=32)
+    hash_side: int = Field(
+        16,
+        description="side of the perceptual hash; its square is the number of bits",
+        multiple_of=8,
+        ge=8,
+        le=32,
+    )
     distance: int = Field(10, ge=0, le=256, description="bits of the hash in which near-duplicates may differ")
     large_group: float = Field(0.05, gt=0, le=1, description="share of all images above which a group is doubted")
     merge_large: bool = Field(False, description="keep such a group together all the same")
@@ -69,7 +76,7 @@ def _dissolve(group: np.ndarray, doubted: np.ndarray, exact: pd.DataFrame) -> np
 
 
 def _sheet(params: Params, manifest: pd.DataFrame, shards: Shards, pairs: pd.DataFrame) -> None:
-    def shown(i: int) -> tuple[object, str]:
+    def shown(i: int) -> tuple[Image.Image, str]:
         row = manifest.iloc[i]
         return shards.decode(row["shard"], int(row["row"]), row["image_id"]), row["image_id"]
 
@@ -95,5 +102,9 @@ def _report(summary: dict[str, int], sizes: np.ndarray, doubted: np.ndarray, par
     log.info("audited: %s", ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in summary.items()))
     for group in doubted:
         verdict = "kept together" if params.merge_large else "not merged (audit.merge_large: true would)"
-        log.warning("a group of %d near-identical images, more than audit.large_group = %s of all: %s",
-                    sizes[group], params.large_group, verdict)
+        log.warning(
+            "a group of %d near-identical images, more than audit.large_group = %s of all: %s",
+            sizes[group],
+            params.large_group,
+            verdict,
+        )

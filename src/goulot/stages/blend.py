@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from goulot import blending, layout, metrics
-from goulot.artifacts import read_json, read_table, write_json, write_table
+from goulot.artifacts import read_json, read_table, sweep, write_json, write_table
 from goulot.errors import LedgerError
 from goulot.params import Section, members
 
@@ -33,6 +33,7 @@ def run(params: Params) -> None:
     shutil.rmtree(layout.BLEND, ignore_errors=True)
     metric = metrics.find(params.metric)
     names = members("learn", "learners")
+    sweep(layout.LEARN, names)
     oofs = [read_table(layout.learned(name) / "oof.parquet") for name in names]
     tests = [read_table(layout.learned(name) / "test.parquet") for name in names]
     truth = _truth()
@@ -45,13 +46,20 @@ def run(params: Params) -> None:
     blended = blending.combine(_aligned(tests, test["image_id"], classes), weights)
     write_table(layout.BLEND_OOF, pd.concat([truth, pd.DataFrame(result.oof, columns=classes)], axis=1))
     write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=classes)], axis=1))
-    write_json(layout.BLEND_WEIGHTS, {"all": dict(zip(names, weights.tolist(), strict=True)), "folds": result.members})
-    board = _leaderboard(names, stack, weights, result, y, fold)
+    write_json(
+        layout.BLEND_WEIGHTS,
+        {"all": dict(zip(names, weights.tolist(), strict=True)), "folds": result.members},
+    )
+    board = _leaderboard(names, stack, weights, result, y)
     write_table(layout.LEADERBOARD, board)
     write_json(layout.metrics(layout.BLEND), _metrics(board, blending.combine(stack, weights), y, params.metric))
     _write_plots(result.oof, truth["label"].tolist(), classes)
-    log.info("blended %s: %s %.4f by nested cross-validation", ", ".join(
-        f"{w:.2f} {n}" for n, w in zip(names, weights, strict=True) if w), metric.title, metric.score(y, result.oof))
+    log.info(
+        "blended %s: %s %.4f by nested cross-validation",
+        ", ".join(f"{w:.2f} {n}" for n, w in zip(names, weights, strict=True) if w),
+        metric.title,
+        metric.score(y, result.oof),
+    )
 
 
 def _truth() -> pd.DataFrame:
@@ -67,11 +75,12 @@ def _aligned(tables: list[pd.DataFrame], ids: "pd.Series[str]", classes: list[st
     for table in tables:
         if set(table["image_id"]) != set(ids) or len(table) != len(ids):
             raise LedgerError("a learner's predictions are not for the images of the ledger; dvc repro learn")
-    return np.stack([table.set_index("image_id").loc[ids, classes].to_numpy() for table in tables])
+    return np.stack([table.set_index("image_id")[classes].loc[ids.to_list()].to_numpy() for table in tables])
 
 
-def _leaderboard(names: list[str], stack: np.ndarray, weights: np.ndarray, result: blending.Nested, y: np.ndarray,
-                 fold: np.ndarray) -> pd.DataFrame:  # fmt: skip
+def _leaderboard(
+    names: list[str], stack: np.ndarray, weights: np.ndarray, result: blending.Nested, y: np.ndarray
+) -> pd.DataFrame:
     """A row a learner and one for the blend: all metrics, their spread over folds is in the report."""
     rows = [{"learner": "blend", "weight": 1.0, **metrics.every(y, result.oof)}]
     rows += [{"learner": n, "weight": w, **metrics.every(y, p)} for n, w, p in zip(names, weights, stack, strict=True)]

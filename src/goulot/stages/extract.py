@@ -22,7 +22,9 @@ class Params(Section):
     """Which networks are read, how, and on what."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto is bfloat16 where it is fast")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto is bfloat16 where it is fast"
+    )
     batch: int = Field(16, ge=1, le=4096, description="images a forward pass; 8 to 16 on a CPU, 64 and more on a GPU")
     threads: int | None = Field(None, ge=1, le=256, description="empty means every core")
     poolings: tuple[Pooling, ...] = Field(("avg", "max"), min_length=1, description="how a map becomes a vector")
@@ -46,8 +48,15 @@ def run(params: Params, backbone: str) -> None:
     columns = extraction.costs(network, widths, params.poolings)
     write_table(folder / "rows.parquet", plan[["image_id", "view"]])
     write_json(folder / "meta.json", {**extraction.describe(network, engine), "columns": columns, "rows": len(plan)})
-    log.info("extracted %s: %s rows x %s columns in %.0f s (%.0f rows/s), %.1f KB a row", backbone, f"{len(plan):,}",
-             f"{sum(widths.values()):,}", seconds, len(plan) / max(seconds, 1e-9), sum(widths.values()) * 2 / 1000)
+    log.info(
+        "extracted %s: %s rows x %s columns in %.0f s (%.0f rows/s), %.1f KB a row",
+        backbone,
+        f"{len(plan):,}",
+        f"{sum(widths.values()):,}",
+        seconds,
+        len(plan) / max(seconds, 1e-9),
+        sum(widths.values()) * 2 / 1000,
+    )
 
 
 def _plan(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -39,13 +39,19 @@ def run(params: Params) -> None:
     else:
         _copy(Path(name).expanduser())
     files = [path for path in layout.RAW.rglob("*") if path.is_file()]
-    log.info("fetched %s: %s files, %.0f MB", params.source, f"{len(files):,}",
-             sum(path.stat().st_size for path in files) / 1e6)
+    log.info(
+        "fetched %s: %s files, %.0f MB",
+        params.source,
+        f"{len(files):,}",
+        sum(path.stat().st_size for path in files) / 1e6,
+    )
 
 
 def _copy(source: Path) -> None:
     if not source.is_dir():
-        raise DataError(f"fetch.source is path:{source}, which is no folder; give one that holds the competition's files")
+        raise DataError(
+            f"fetch.source is path:{source}, which is no folder; give one that holds the competition's files"
+        )
     if layout.RAW.resolve().is_relative_to(source.resolve()):
         raise DataError(f"fetch.source is path:{source}, which holds data/raw itself; move the images elsewhere")
     shutil.copytree(source, layout.RAW, dirs_exist_ok=True, copy_function=shutil.copyfile)

@@ -21,7 +21,9 @@ class Params(Section):
 
     train: tables.LabelledTable = Field(description="the table of the training images")
     test: tables.ImageTable = Field(description="the table of the test images")
-    max_quarantined: float = Field(0.02, ge=0, le=1, description="largest share of unreadable images; above it the run stops")
+    max_quarantined: float = Field(
+        0.02, ge=0, le=1, description="largest share of unreadable images; above it the run stops"
+    )
     shard_mib: int = Field(64, ge=1, le=2048, description="size of a shard of packed images")
     threads: int = Field(2, ge=1, le=64, description="images checked at a time")
 
@@ -36,8 +38,11 @@ def run(params: Params) -> None:
     table = listed.join(pd.DataFrame(checks, index=listed.index))
     good, bad = table[table.reason == ""], table[table.reason != ""]
     _stop_if_too_many(bad, len(table), params.max_quarantined)
-    places = images.pack(zip(good.image_id, layout.RAW / good.file, strict=True), layout.SHARDS,
-                         shard_bytes=params.shard_mib * 2**20)
+    places = images.pack(
+        zip(good.image_id, (layout.RAW / file for file in good.file), strict=True),
+        layout.SHARDS,
+        shard_bytes=params.shard_mib * 2**20,
+    )
     packed = pd.DataFrame(places, columns=["image_id", "shard", "row"])
     manifest = good.drop(columns="reason").merge(packed, on="image_id", validate="one_to_one")
     classes = tables.classes(manifest)
@@ -45,8 +50,14 @@ def run(params: Params) -> None:
     write_table(layout.QUARANTINE, bad[["image_id", "split", "id", "file", "reason"]])
     write_json(layout.CLASSES, classes)
     write_json(layout.metrics(layout.INGEST), _summary(manifest, bad, classes))
-    log.info("ingested %s images of %s classes in %s shards; %s quarantined%s", f"{len(manifest):,}", len(classes),
-             packed["shard"].nunique(), len(bad), f" (see {layout.QUARANTINE})" if len(bad) else "")
+    log.info(
+        "ingested %s images of %s classes in %s shards; %s quarantined%s",
+        f"{len(manifest):,}",
+        len(classes),
+        packed["shard"].nunique(),
+        len(bad),
+        f" (see {layout.QUARANTINE})" if len(bad) else "",
+    )
 
 
 def _stop_if_too_many(bad: pd.DataFrame, total: int, share: float) -> None:

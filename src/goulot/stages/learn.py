@@ -48,13 +48,24 @@ def run(params: Params, learner: str) -> None:
     rows, start = ledger.read(), time.monotonic()
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
-            make, rows, features.Features(rows.rows), features.read_choice(layout.CHOICE), seed=params.seed,
-            folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"), threads=params.threads,
-        )  # fmt: skip
+            make,
+            rows,
+            features.Features(rows.rows),
+            features.read_choice(layout.CHOICE),
+            folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"),
+            seed=params.seed,
+            threads=params.threads,
+        )
     oof, test = crossfit.tables(rows, predictions)
     write_table(folder / "oof.parquet", oof)
     write_table(folder / "test.parquet", test)
     scores = metrics.every(rows.images.loc[rows.images["fold"] >= 0, "y"].to_numpy(), predictions.oof)
     write_json(layout.metrics(folder), scores)
-    log.info("learned %s in %.0f s: log-loss %.4f, ROC AUC %.4f, accuracy %.4f", learner, time.monotonic() - start,
-             scores["log_loss"], scores["roc_auc"], scores["accuracy"])
+    log.info(
+        "learned %s in %.0f s: log-loss %.4f, ROC AUC %.4f, accuracy %.4f",
+        learner,
+        time.monotonic() - start,
+        scores["log_loss"],
+        scores["roc_auc"],
+        scores["accuracy"],
+    )

@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from goulot import features, layout, ranking
-from goulot.artifacts import read_json, read_table, write_json, write_table
+from goulot.artifacts import read_json, read_table, sweep, write_json, write_table
 from goulot.errors import ParamsError
 from goulot.params import Section, members
 from goulot.progress import track
@@ -19,38 +19,56 @@ class Params(Section):
     """The probe and the budget of the stack."""
 
     alpha: float = Field(300.0, gt=0, description="ridge penalty of the probe, on standardised features")
-    max_channels: int = Field(6000, ge=1, description="width of the stacked features, in channels")
+    max_channels: int = Field(4000, ge=1, description="width of the stacked features, in channels")
     max_multiply_adds: int | None = Field(None, ge=1, description="largest sum over the networks; empty means no limit")
 
 
 def run(params: Params) -> None:
-    """Write ranking.csv (a row a column: costs and scores), choice.json (columns for each fold and for all), metrics."""
+    """Write ranking.csv (costs and scores of each column), choice.json (columns for each fold and for all), metrics."""
     shutil.rmtree(layout.RANK, ignore_errors=True)
     ledger = _ledger()
     y, fold = ledger["y"].to_numpy(), ledger["fold"].to_numpy()
     reader = features.Features(ledger)
-    columns = features.available(members("extract", "backbones"))
+    backbones = members("extract", "backbones")
+    sweep(layout.EXTRACT, backbones)
+    columns = features.available(backbones)
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
-    scores = [ranking.probe(reader.read([pair]), y, fold, alpha=params.alpha)
-              for pair in track(pairs, total=len(pairs), unit="columns", label="rank")]
+    scores = [
+        ranking.probe(reader.read([pair]), y, fold, alpha=params.alpha)
+        for pair in track(pairs, total=len(pairs), unit="columns", label="rank")
+    ]
     table = columns.join(pd.DataFrame(scores))
-    choice = {name: ranking.choose(table, name, max_channels=params.max_channels, max_multiply_adds=params.max_multiply_adds)
-              for name in scores[0]}
+    choice = {
+        name: ranking.choose(table, name, max_channels=params.max_channels, max_multiply_adds=params.max_multiply_adds)
+        for name in scores[0]
+    }
     if not all(choice.values()):
-        raise ParamsError("no column fits into rank.max_channels and rank.max_multiply_adds; the smallest has "
-                          f"{columns['channels'].min()} channels and {columns['multiply_adds'].min():,} multiply-adds")
+        raise ParamsError(
+            "no column fits into rank.max_channels and rank.max_multiply_adds; the smallest has "
+            f"{columns['channels'].min()} channels and {columns['multiply_adds'].min():,} multiply-adds"
+        )
     chosen = [pair in choice[ranking.ALL] for pair in pairs]
     table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "roc_auc"})
     table = table.sort_values("roc_auc", ascending=False, kind="stable")
-    write_table(layout.RANKING, table[["backbone", "column", "roc_auc", "chosen", "channels", "bytes", "multiply_adds"]])
+    write_table(
+        layout.RANKING,
+        table[["backbone", "column", "roc_auc", "chosen", "channels", "bytes", "multiply_adds"]],
+    )
     write_json(layout.CHOICE, choice)
     best = table.iloc[0]
     write_json(layout.metrics(layout.RANK), {
         "columns": len(pairs), "chosen": sum(chosen), "channels": int(columns["channels"][chosen].sum()),
         "best_probe_roc_auc": float(best["roc_auc"]),
     })  # fmt: skip
-    log.info("ranked %d columns, best %s %s (ROC AUC %.3f); stacked are %d columns, %s channels", len(pairs),
-             best["backbone"], best["column"], best["roc_auc"], sum(chosen), f"{columns['channels'][chosen].sum():,}")
+    log.info(
+        "ranked %d columns, best %s %s (ROC AUC %.3f); stacked are %d columns, %s channels",
+        len(pairs),
+        best["backbone"],
+        best["column"],
+        best["roc_auc"],
+        sum(chosen),
+        f"{columns['channels'][chosen].sum():,}",
+    )
 
 
 def _ledger() -> pd.DataFrame:

@@ -54,19 +54,30 @@ def _warnings() -> list[str]:
     if ingest["quarantined"]:
         lines.append(f"{ingest['quarantined']} images could not be used and were set aside.")
     if audit["pairs_across_train_and_test"]:
-        lines.append(f"{audit['pairs_across_train_and_test']} pairs of near-identical images have one in the training and one "
-                     "in the test set.")
+        lines.append(
+            f"{audit['pairs_across_train_and_test']} pairs of near-identical images have one in the training and one "
+            "in the test set."
+        )
     if audit["groups_doubted"]:
-        lines.append(f"{audit['groups_doubted']} very large groups of near-identical images were found (see audit.merge_large).")
+        lines.append(
+            f"{audit['groups_doubted']} very large groups of near-identical images were found (see audit.merge_large)."
+        )
     return lines
 
 
 def _models(board: pd.DataFrame, oof: pd.DataFrame) -> reporting.Section:
     y, p = oof["y"].to_numpy(), _probabilities(oof)
-    pictures = [Picture.of("Receiver operating characteristic of the blend, out of fold", reporting.roc_figure(y, p, _classes())),
-                Picture.of("Calibration of the blend, out of fold", reporting.calibration_figure(y, p))]
+    pictures = [
+        Picture.of(
+            "Receiver operating characteristic of the blend, out of fold",
+            reporting.roc_figure(y, p, _classes()),
+        ),
+        Picture.of("Calibration of the blend, out of fold", reporting.calibration_figure(y, p)),
+    ]
     seconds = [_seconds("blend" if name == "blend" else f"learn@{name}") for name in board["learner"]]
-    return reporting.Section("Models", tables=[Table.of("Out-of-fold scores", board.assign(seconds=seconds))], pictures=pictures)
+    return reporting.Section(
+        "Models", tables=[Table.of("Out-of-fold scores", board.assign(seconds=seconds))], pictures=pictures
+    )
 
 
 def _features() -> reporting.Section:
@@ -80,7 +91,9 @@ def _features() -> reporting.Section:
 
 def _data(params: Params) -> reporting.Section:
     manifest, quarantine = read_table(layout.MANIFEST), read_table(layout.QUARANTINE)
-    counts = manifest[manifest["split"] == "train"]["label"].value_counts().rename_axis("class").reset_index(name="images")
+    counts = (
+        manifest[manifest["split"] == "train"]["label"].value_counts().rename_axis("class").reset_index(name="images")
+    )
     tables = [Table.of("Training images by class", counts)]
     if len(quarantine):
         tables.append(Table.of("Images set aside", quarantine[["split", "file", "reason"]].head(params.rows)))
@@ -93,15 +106,23 @@ def _data(params: Params) -> reporting.Section:
 
 def _submission(params: Params) -> reporting.Section:
     rows = pd.read_csv(layout.SUBMISSION, dtype=str, keep_default_na=False)
-    return reporting.Section("Submission", [f"{layout.SUBMISSION}: {len(rows):,} rows."],
-                             [Table.of("Its first rows", rows.head(params.rows))])
+    return reporting.Section(
+        "Submission",
+        [f"{layout.SUBMISSION}: {len(rows):,} rows."],
+        [Table.of("Its first rows", rows.head(params.rows))],
+    )
 
 
 def _cost() -> reporting.Section:
     stages = sorted(path.stem for path in layout.times("any").parent.glob("*.json"))
-    rows = [[stage, _seconds(stage), f"{read_json(layout.times(stage))['peak_bytes'] / 2**20:,.0f}"] for stage in stages]
-    return reporting.Section("Cost", ["As of each stage's last run on this machine; a stage restored from the cache took none."],
-                             [Table("Time and memory", ["stage", "seconds", "peak memory (MiB)"], rows)])
+    rows = [
+        [stage, _seconds(stage), f"{read_json(layout.times(stage))['peak_bytes'] / 2**20:,.0f}"] for stage in stages
+    ]
+    return reporting.Section(
+        "Cost",
+        ["As of each stage's last run on this machine; a stage restored from the cache took none."],
+        [Table("Time and memory", ["stage", "seconds", "peak memory (MiB)"], rows)],
+    )
 
 
 def _seconds(stage: str) -> str:
@@ -118,8 +139,15 @@ def _probabilities(oof: pd.DataFrame) -> np.ndarray:
 
 
 def _print(board: pd.DataFrame) -> None:
-    table = TerminalTable("learner", "weight", "log-loss", "ROC AUC", "accuracy", "seconds",
-                          title="Cross-validated scores (the blend's are nested)")
+    table = TerminalTable(
+        "learner",
+        "weight",
+        "log-loss",
+        "ROC AUC",
+        "accuracy",
+        "seconds",
+        title="Cross-validated scores (the blend's are nested)",
+    )
     for row in board.to_dict("records"):
         name = str(row["learner"])
         numbers = [f"{row[key]:.4f}" for key in ("log_loss", "roc_auc", "accuracy")]

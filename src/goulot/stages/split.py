@@ -26,4 +26,9 @@ def run(params: Params) -> None:
     fold = folds.deal(train["label"], train["group"], folds=params.folds, seed=params.seed)
     write_table(layout.FOLDS, train[["image_id", "group"]].assign(fold=fold))
     sizes = train.groupby(fold).size().tolist()
-    log.info("dealt %s training images into %d folds of %s", f"{len(train):,}", params.folds, ", ".join(map(str, sizes)))
+    log.info(
+        "dealt %s training images into %d folds of %s",
+        f"{len(train):,}",
+        params.folds,
+        ", ".join(map(str, sizes)),
+    )

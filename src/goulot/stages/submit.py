@@ -17,7 +17,8 @@ class Params(Section):
     """How predictions are written."""
 
     format: Literal["auto", "probability", "label", "columns"] = Field(
-        "auto", description="auto reads it off sample_submission.csv; columns is one probability a class")
+        "auto", description="auto reads it off sample_submission.csv; columns is one probability a class"
+    )
 
 
 def run(params: Params) -> None:
