@@ -2,8 +2,8 @@
 
     python benchmarks/sample_scores.py [--seeds 5]
 
-Each seed is a run of its own in a temporary folder, from `goulot fetch` to `goulot score`. Features come from the shared
-store, so that they are computed once: an image's features do not depend on which side of the split it fell.
+Each seed is a run of its own in a temporary folder, from `goulot fetch` to `goulot score`. Features come from the
+shared store, so that they are computed once: an image's features do not depend on which side of the split it fell.
 Nothing is tuned on the test part: no stage reads its answers.
 """
 

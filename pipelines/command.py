@@ -1,0 +1,58 @@
+"""The command line of `python -m pipelines.flows`."""
+
+import argparse
+import sys
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from goulot.errors import GoulotError
+from pipelines.errors import PipelineError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `compete` and end with 0 if it went well, 1 if not."""
+    from pipelines import flows, forms
+
+    asked = _parser().parse_args(arguments)
+    try:
+        overrides = forms.Overrides.model_validate(nested(asked.set_param))
+        state: Any = flows.compete(
+            overrides,
+            targets=asked.targets,
+            force=asked.force,
+            keep=asked.keep,
+            side_by_side=asked.side_by_side,
+            return_state=True,
+        )
+    except ValidationError as error:
+        sys.exit("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
+    except GoulotError as error:
+        sys.exit(str(error))
+    sys.exit(0 if state.is_completed() else 1)
+
+
+def nested(settings: list[str]) -> dict[str, Any]:
+    """Return `section.key=value` items as nested mappings; values are YAML, as in DVC's `-S`."""
+    document: dict[str, Any] = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        *parents, last = path.split(".")
+        if not equals or not parents:
+            raise PipelineError(f"cannot read {setting!r}; it has to look like section.key=value")
+        place = document
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = YAML(typ="safe").load(value)
+    return document
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.flows", description="Run the pipeline as a flow.")
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help="bring these up to date; all by default")
+    parser.add_argument("-S", "--set-param", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("-f", "--force", action="store_true", help="run the stages even if they are up to date")
+    parser.add_argument("--keep", choices=["with overrides", "always", "never"], default="with overrides")
+    parser.add_argument("--side-by-side", type=int, metavar="N", help="stages at a time; one a core by default")
+    return parser

@@ -1,0 +1,127 @@
+"""One run of the pipeline, from the wish to the results; called by the flow `compete`."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from logging import Logger, LoggerAdapter
+from pathlib import Path
+from typing import Any
+
+from dvc.utils.serialize import load_yaml
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from goulot import layout
+from pipelines import experiment, forms, graph, locks, publish, tasks, workspace
+from pipelines import session as sessions
+from pipelines.session import Session
+from pipelines.workspace import Workspace
+
+Log = Logger | LoggerAdapter[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a run is to do. `keep` is None for "as an experiment if there are overrides"."""
+
+    overrides: Mapping[str, Any]
+    targets: tuple[str, ...] = ()
+    force: bool = False
+    keep: bool | None = None
+    side_by_side: int | None = None
+
+
+def run(wish: Wish, log: Log) -> State[Any]:
+    """Bring the targets up to date, in place or, with overrides, in a workspace of the run's own."""
+    started = time.monotonic()
+    main = graph.find_root()
+    if wish.overrides:
+        forms.check(load_yaml(main / layout.PARAMS), wish.overrides)
+    with (
+        sessions.opened(main, _name(main), side_by_side=wish.side_by_side, force=wish.force) as here,
+        ExitStack() as held,
+    ):
+        for name in workspace.sweep(main):
+            log.info("swept the workspace of the run %s, whose process is gone", name)
+        apart = None
+        if wish.overrides:
+            apart = held.enter_context(workspace.isolated(here, wish.overrides, log.info))
+            spelled = " ".join(f"-S '{item}'" for item in experiment.spell(dict(wish.overrides)))
+            here.alone = lambda stage: f"dvc exp run --temp --single-item {spelled} {stage}"
+        else:
+            held.enter_context(_alone_in(here, log))
+        if failed := _stages(here, wish, log):
+            return failed
+        results = _results(here, apart, wish)
+        publish.leaderboard(here.root)
+        publish.plots(here.root, here.graph)
+        publish.links(main, results)
+        log.info("%s", publish.summary(main, results, here.done, time.monotonic() - started))
+        return Completed(message=_in_short(here.done))
+
+
+def _name(main: Path) -> str:
+    """Return the run's name on the page as one that a folder and a git reference can bear."""
+    return experiment.free_name(main, publish.key(str(flow_run.name or "run")) or "run")
+
+
+@contextmanager
+def _alone_in(here: Session, log: Log) -> Iterator[None]:
+    """Hold the checkout for one run in place at a time; runs with overrides do not need it."""
+    lock = locks.FileLock(here.main / sessions.STATE / "run.lock")
+    lock.wait(here.stop.wished, lambda: log.info("waiting for the run that works in this checkout"))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _stages(here: Session, wish: Wish, log: Log) -> State[Any] | None:
+    """Run the stages; return the run's state if one failed."""
+    for line in locks.clear_stale(here.root):
+        log.info("%s", line)
+    here.graph = graph.read(here.root, wish.targets)
+    futures = tasks.submit_all(here.graph, here.name)
+    try:
+        for future in futures.values():
+            future.wait()
+    except BaseException:
+        # A cancelled run's stages hold locks that are wanted below.
+        here.stop.set()
+        raise
+    finally:
+        graph.settle_lock_order(here.graph)
+    states = {name: future.state for name, future in futures.items()}
+    failed = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
+    if not failed:
+        return None
+    not_run = [name for name, state in states.items() if not state.is_final()]
+    return Failed(message=_failure(failed, not_run))
+
+
+def _failure(failed: Mapping[str, State[Any]], not_run: list[str]) -> str:
+    told = "\n".join(str(state.message).partition("exception ")[2] or str(state.message) for state in failed.values())
+    rest = f"\nnot run, as they need it: {', '.join(not_run)}" if not_run else ""
+    return f"{', '.join(failed)} failed\n{told}{rest}"
+
+
+def _results(here: Session, apart: Workspace | None, wish: Wish) -> publish.Results:
+    kept = None
+    if wish.keep if wish.keep is not None else apart is not None:
+        kept = experiment.save(here.root, here.name)
+    outs = {"submission": layout.SUBMISSION.as_posix(), "report": layout.REPORT.as_posix()}
+    if apart is None:
+        found = {name: here.main / path for name, path in outs.items() if (here.main / path).exists()}
+    else:
+        about = {"run": here.name, "experiment": kept, "commit": apart.commit, "overrides": wish.overrides}
+        found = workspace.bring_back(apart, outs, about)
+    report = found.get("report")
+    page = report / layout.REPORT_PAGE.name if report else None
+    return publish.Results(found.get("submission"), page if page and page.exists() else report, kept)
+
+
+def _in_short(done: Mapping[str, str]) -> str:
+    counts = ((how, list(done.values()).count(how)) for how in ("completed", "restored", "skipped"))
+    return ", ".join(f"{count} {how}" for how, count in counts if count)

@@ -1,0 +1,1 @@
+"""Tests of goulot; they mirror its modules."""

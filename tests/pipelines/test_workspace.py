@@ -1,0 +1,184 @@
+"""A run with other params never touches the user's files, and ends as what `dvc exp run --temp` would have made."""
+
+import json
+from pathlib import Path
+
+import pytest
+from toy import Api, Toy, commit, wait_until
+
+from pipelines import experiment, git, workspace
+from pipelines.errors import PipelineError
+from pipelines.locks import FileLock
+
+
+def files(toy: Toy) -> dict[str, bytes]:
+    """All that is the user's: every file but DVC's, git's and goulot's own."""
+    apart = (".git/", ".dvc/", ".goulot/", "runs/")
+    found = {path.relative_to(toy.root).as_posix(): path for path in toy.root.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(apart)}
+
+
+def done(toy: Toy) -> None:
+    toy.dvc("repro")
+    commit(toy, "ran")
+    toy.forget_calls()
+
+
+def experiments(toy: Toy) -> dict[str, str]:
+    listed = toy.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    return {ref.rpartition("/")[2]: ref for ref in listed if "/exec/" not in ref}
+
+
+def test_overrides_end_as_the_experiment_that_dvc_would_have_made(
+    toy: Toy, api: Api, server_env: dict[str, str]
+) -> None:
+    done(toy)
+    before = files(toy), toy.git("status", "--porcelain")
+    toy.flow("-S", "augment.views=5", **server_env)
+    run = api.last_run()["name"]
+    assert toy.calls() == ["augment", *toy.calls()[1:]]
+    assert "fetch" not in toy.calls()
+    assert (files(toy), toy.git("status", "--porcelain")) == before
+    toy.dvc("exp", "run", "--temp", "-n", "by-dvc", "-S", "augment.views=5")
+    refs = experiments(toy)
+    assert set(refs) == {run, "by-dvc"}
+    assert toy.git("diff", "--stat", refs[run], refs["by-dvc"]) == ""
+    assert "# so must this" in toy.git("show", f"{refs[run]}:params.yaml")
+    assert run in toy.dvc("exp", "show", "--csv")
+    folder = toy.root / "runs" / run
+    assert {path.name for path in folder.iterdir()} == {
+        "submission.csv", "report", "params.yaml", "dvc.lock", "run.json",
+    }  # fmt: skip
+    assert json.loads((folder / "run.json").read_text())["overrides"] == {"augment": {"views": 5}}
+    assert (folder / "submission.csv").read_bytes() != (toy.root / "data/submit/submission.csv").read_bytes()
+    assert toy.git("worktree", "list").count("\n") == 1
+    assert list((toy.root / ".goulot/workspaces").iterdir()) == []
+
+
+def test_two_runs_at_a_time_share_the_cache(toy: Toy, server_env: dict[str, str]) -> None:
+    done(toy)
+    both = [toy.start_flow("-S", f"augment.views={views}", **server_env) for views in (5, 6)]
+    for flow in both:
+        out, _ = flow.communicate(timeout=180)
+        assert flow.returncode == 0, out
+    assert len(experiments(toy)) == len(list((toy.root / "runs").iterdir())) == 2
+    assert "fetch" not in toy.calls()
+    toy.forget_calls()
+    toy.flow("-S", "augment.views=6", **server_env)
+    assert toy.calls() == []
+
+
+def test_the_workspace_is_the_checkout_as_it_is_with_code_that_is_not_committed(
+    toy: Toy, api: Api, server_env: dict[str, str]
+) -> None:
+    done(toy)
+    (toy.root / "src").mkdir()
+    (toy.root / "src" / "toy_new.py").write_text("")
+    pipeline = toy.root / "dvc.yaml"
+    pipeline.write_text(
+        pipeline.read_text().replace(
+            "python toy_stage.py report", "python -c 'import toy_new' && python toy_stage.py report"
+        )
+    )
+    before = files(toy), toy.git("status", "--porcelain")
+    log = toy.flow("-S", "augment.seed=1", **server_env)
+    assert "report begins in" in log
+    assert (files(toy), toy.git("status", "--porcelain")) == before
+    kept = experiments(toy)[api.last_run()["name"]]
+    assert "src/toy_new.py" in toy.git("ls-tree", "-r", "--name-only", kept)
+
+
+def test_a_run_in_place_can_be_kept_too(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
+    toy.flow("--keep", "always", **server_env)
+    assert set(experiments(toy)) == {api.last_run()["name"]}
+    assert toy.git("status", "--porcelain") == "?? dvc.lock\n"
+
+
+def test_a_shallow_clone_keeps_its_experiments(toy: Toy, server_env: dict[str, str]) -> None:
+    commit_more(toy)
+    clone = Toy(toy.root.with_name("clone"), toy.control)
+    toy.git("clone", "-q", "--depth", "1", f"file://{toy.root}", str(clone.root))
+    clone.flow("-S", "augment.views=2", **server_env)
+    assert len(experiments(clone)) == 1
+
+
+def test_names_that_are_taken_get_a_number(toy: Toy) -> None:
+    assert experiment.free_name(toy.root, "bold-crow") == "bold-crow"
+    experiment.save(toy.root, "bold-crow")
+    assert experiment.free_name(toy.root, "bold-crow") == "bold-crow-2"
+    with pytest.raises(PipelineError, match="update-ref"):
+        experiment.save(toy.root, "bold-crow")
+
+
+def test_an_experiment_needs_no_configured_identity(toy: Toy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("user.name", "user.email"):
+        toy.git("config", "--unset", name)
+    toy.git("config", "user.useConfigOnly", "true")
+    experiment.save(toy.root, "anonymous")
+    assert set(experiments(toy)) == {"anonymous"}
+
+
+def test_large_new_files_stay_out_and_the_index_is_left_alone(toy: Toy) -> None:
+    (toy.root / "large.bin").write_bytes(b"\0" * (git.LARGE_BYTES + 1))
+    (toy.root / "small.py").write_text("x = 1\n")
+    tree, left_out = git.snapshot(toy.root, ())
+    assert left_out == ["large.bin"]
+    assert "small.py" in git.git(toy.root, "ls-tree", "-r", "--name-only", tree)
+    assert git.git(toy.root, "diff", "--cached", "--name-only") == ""
+
+
+def test_without_a_commit_the_fix_is_named(tmp_path: Path) -> None:
+    git.git(tmp_path, "init", "-q")
+    with pytest.raises(PipelineError, match="commit the project first"):
+        git.head(tmp_path)
+
+
+def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy, server_env: dict[str, str]) -> None:
+    done(toy)
+    toy.order("augment", "tree")
+    flow = toy.start_flow("-S", "augment.views=5", **server_env)
+    toy.tree("augment")
+    folder = toy.root / ".goulot/workspaces"
+    (left,) = [path.name for path in folder.iterdir() if path.is_dir()]
+    assert workspace.sweep(toy.root) == []
+    flow.kill()
+    flow.wait()
+    wait_until(lambda: _is_free(folder / f"{left}.lock"), 5)
+    (toy.control / "augment").unlink()
+    assert f"swept the workspace of the run {left}" in toy.flow(**server_env)
+    assert list(folder.iterdir()) == []
+    assert toy.git("worktree", "list").count("\n") == 1
+
+
+def test_hooks_of_dvc_do_not_run_in_a_workspace(toy: Toy, server_env: dict[str, str]) -> None:
+    done(toy)
+    hook = toy.root / ".git/hooks/post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {toy.control}/hooked\n")
+    hook.chmod(0o755)
+    toy.flow("-S", "augment.seed=3", **server_env)
+    assert not (toy.control / "hooked").exists()
+
+
+def test_merging_takes_entries_out_and_leaves_the_rest() -> None:
+    document = {"extract": {"batch": 16, "backbones": {"a": {}, "b": {"x": 1}}}}
+    workspace.merge(document, {"extract": {"backbones": {"a": None, "b": {"y": 2}, "c": {}}}})
+    assert document == {"extract": {"batch": 16, "backbones": {"b": {"x": 1, "y": 2}, "c": {}}}}
+
+
+def test_overrides_are_spelled_as_dvc_takes_them() -> None:
+    spelled = experiment.spell({"augment": {"views": 5, "policy": "flip"}, "learn": {"learners": {"svm": {"c": 1.0}}}})
+    assert spelled == ["augment.views=5", 'augment.policy="flip"', "learn.learners.svm.c=1.0"]
+
+
+def commit_more(toy: Toy) -> None:
+    (toy.root / "notes").write_text("more")
+    commit(toy, "more")
+
+
+def _is_free(path: Path) -> bool:
+    lock = FileLock(path)
+    free = lock.take()
+    lock.release()
+    return free

@@ -1,0 +1,238 @@
+"""No leaks: what predicts a row has seen neither it, nor its group, nor its views; and rows are joined by their ids."""
+
+import itertools
+from collections import defaultdict
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking
+from goulot.artifacts import read_json, read_table, write_table
+from goulot.errors import ArtifactError, LedgerError
+from goulot.learners import KINDS, Context, factory
+from tests.tiny import Workspace
+
+SMALL = {
+    "lightgbm": {"trees": 20, "components": 8, "learning_rate": 0.2},
+    "mlp": {"hidden": 32, "members": 1, "epochs": 30, "batch": 32, "learning_rate": 0.01, "dropout": 0.1},
+}
+CHOICE = defaultdict(lambda: [("any", "any")])
+
+
+def made_ledger(rng: np.random.Generator, *, train: int = 360, test: int = 40, views: int = 2) -> ledger.Ledger:
+    """Images in pairs that are a group, labels that mean nothing, and a fold for each group."""
+    count = train + test
+    images = pd.DataFrame({
+        "image_id": [f"i{n}" for n in rng.permutation(count)], "split": ["train"] * train + ["test"] * test,
+        "y": np.repeat(rng.permutation(np.arange(count // 2) % 2), 2), "group": np.arange(count) // 2,
+    }).assign(image=np.arange(count))  # fmt: skip
+    inside = images["split"] == "train"
+    fold = folds.deal(images["y"][inside].astype(str), images["group"][inside], folds=4, seed=0)
+    images = images.assign(fold=np.r_[fold, np.full(test, -1)], y=images["y"].where(inside, -1))
+    images["id"] = images["image_id"]
+    rows = pd.concat([images.assign(view=view) for view in range(views)], ignore_index=True)
+    return ledger.Ledger(rows, images, ["0", "1"])
+
+
+class Given:
+    """Features that are at hand, in the order of the ledger's rows."""
+
+    def __init__(self, X: np.ndarray) -> None:
+        self._X = X.astype(np.float32)
+
+    def read(self, columns: object) -> np.ndarray:
+        return self._X
+
+
+class Recorder:
+    """An estimator that notes which rows it is shown; a row's only feature is its number."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Self:
+        assert not hasattr(self, "seen"), "an estimator was fitted twice"
+        self.seen, self.y, self.groups = X[:, 0].astype(int), y, groups
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        self.predicted = X[:, 0].astype(int)
+        return np.full((len(X), 2), 0.5)
+
+
+def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready: Workspace) -> None:
+    groups = read_table(layout.GROUPS)
+    groups["group"] //= 2  # pairs, as if each image had a near-duplicate
+    write_table(layout.GROUPS, groups)
+    ready.run("split")
+    rows = ledger.read()
+    made: list[Recorder] = []
+
+    def make(context: Context) -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    numbers = Given(np.arange(len(rows.rows))[:, None])
+    crossfit.cross_fit(make, rows, numbers, CHOICE, folds=rows.folds, seed=0, threads=1)
+    table, predicted = rows.rows, []
+    for model in made:
+        seen, judged = table.iloc[model.seen], table.iloc[model.predicted]
+        judged_train = judged[judged["fold"] >= 0]
+        predicted += judged_train.index.tolist()
+        assert (seen["fold"] >= 0).all(), "a test row was fitted on"
+        assert not set(seen["image_id"]) & set(judged["image_id"])
+        assert not set(seen["group"]) & set(judged_train["group"])
+        assert np.array_equal(seen["y"], model.y)
+        assert np.array_equal(seen["group"], model.groups)
+        assert len(seen) + len(judged_train) == (table["fold"] >= 0).sum()
+    assert sorted(predicted) == table.index[table["fold"] >= 0].tolist()
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng)
+    # The views of an image, and the images of a group, are all but equal: a leak would show as a score near 1.
+    groups = rng.normal(size=(200, 24))
+    X = groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05
+    make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
+    result = crossfit.cross_fit(make, rows, Given(X), CHOICE, folds=rows.folds, seed=0, threads=2)
+    train = rows.images[rows.images["fold"] >= 0]
+    assert roc_auc_score(train["y"], result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
+    inside = (rows.rows["fold"] >= 0).to_numpy()
+    seen = make(Context(seed=0, threads=2, classes=2)).fit(
+        X[inside], rows.rows["y"].to_numpy()[inside], rows.rows["group"].to_numpy()[inside]
+    )
+    assert roc_auc_score(rows.rows["y"][inside], seen.predict_proba(X[inside])[:, 1]) > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_learner_gives_other_bytes_for_the_same_seed_or_no_probabilities(kind: str, classes: int) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % classes
+    X = (rng.normal(size=(120, 12)) + y[:, None] * 1.5).astype(np.float32)
+    given = X.copy()
+    make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
+    fitted = [make(Context(seed=5, threads=2, classes=classes)).fit(X, y, np.arange(120)) for _ in range(2)]
+    one, other = (model.predict_proba(X) for model in fitted)
+    assert one.tobytes() == other.tobytes()
+    assert one.shape == (120, classes)
+    assert np.allclose(one.sum(1), 1)
+    assert (one.argmax(1) == y).mean() > 0.7
+    assert np.array_equal(X, given), "the input was changed"
+    order = rng.permutation(120)
+    assert np.allclose(fitted[0].predict_proba(X[order]), one[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_choice_of_a_fold_knows_its_labels(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    y, fold = rng.integers(0, classes, 150), np.arange(150) % 5
+    columns = [(rng.normal(size=(150, 6)) + y[:, None] * rng.uniform(0, 0.6)).astype(np.float32) for _ in range(4)]
+    scrambled = np.where(fold == 2, rng.permutation(y), y)
+    assert (scrambled != y).any()
+    before, after = ([ranking.probe(X, t, fold, alpha=10.0) for X in columns] for t in (y, scrambled))
+    assert [score["2"] for score in before] == [score["2"] for score in after]
+    for other in ("0", "1", "3", "4", ranking.ALL):
+        assert [score[other] for score in before] != [score[other] for score in after]
+
+
+def test_a_fold_is_stacked_with_the_columns_chosen_from_all_rows(ready: Workspace) -> None:
+    ready.set("rank.max_channels", 200)
+    ready.run("rank")
+    choice = read_json(layout.CHOICE)
+    assert set(choice) == {"0", "1", "2", "all"}
+    asked = []
+
+    class Asked(Given):
+        def read(self, columns: object) -> np.ndarray:
+            asked.append(columns)
+            return super().read(columns)
+
+    rows = ledger.read()
+    numbers = Asked(np.zeros((len(rows.rows), 1)))
+    crossfit.cross_fit(lambda context: Recorder(), rows, numbers, choice, folds=rows.folds, seed=0, threads=1)
+    assert asked == [choice["0"], choice["1"], choice["2"]]
+
+
+def test_nested_weights_of_a_fold_know_its_labels() -> None:
+    rng = np.random.default_rng(0)
+    y, fold = rng.integers(0, 2, 200), np.arange(200) % 4
+    members = rng.dirichlet((1, 1), size=(5, 200))
+    scrambled = np.where(fold == 1, 1 - y, y)
+    metric = metrics.find("log_loss")
+    before, after = (blending.nested(members, list("abcde"), t, fold, metric, rounds=20) for t in (y, scrambled))
+    assert before.members[1] == after.members[1]
+    assert np.array_equal(before.oof[fold == 1], after.oof[fold == 1])
+    assert before.members[0] != after.members[0]
+
+
+def test_features_are_joined_by_position(ready: Workspace) -> None:
+    rows = read_table(layout.VIEWS)[["image_id", "view"]].sample(frac=1, random_state=0)
+    folder = layout.features("tiny")
+    columns = features.available(["tiny"])
+    pairs = list(zip(columns["backbone"], columns["column"], strict=True))
+    before = features.Features(rows).read(pairs)
+    held = read_table(folder / "rows.parquet")
+    order = np.random.default_rng(1).permutation(len(held))
+    write_table(folder / "rows.parquet", held.iloc[order])
+    for path in folder.glob("*.npy"):
+        np.save(path, np.load(path)[order])
+    assert np.array_equal(features.Features(rows).read(pairs), before)
+    assert before.shape == (160, columns["channels"].sum())
+    write_table(folder / "rows.parquet", held.iloc[order].assign(view=0))
+    with pytest.raises((ArtifactError, pd.errors.InvalidIndexError)):
+        features.Features(rows).read(pairs)
+
+
+def test_learners_change_with_the_order_of_the_features_files(ready: Workspace) -> None:
+    ready.run("rank", "learn logistic")
+    before = [path.read_bytes() for path in sorted(layout.learned("logistic").iterdir())]
+    folder = layout.features("tiny")
+    held = read_table(folder / "rows.parquet")
+    write_table(folder / "rows.parquet", held[::-1])
+    for path in folder.glob("*.npy"):
+        np.save(path, np.load(path)[::-1])
+    ready.run("rank", "learn logistic")
+    assert before == [path.read_bytes() for path in sorted(layout.learned("logistic").iterdir())]
+
+
+def test_a_missing_row_is_filled_in(ready: Workspace) -> None:
+    rows = read_table(layout.VIEWS)[["image_id", "view"]]
+    more = pd.concat([rows, rows.head(1).assign(view=99)])
+    with pytest.raises(ArtifactError, match="lacks image test/test000 view 99; dvc repro extract@tiny computes it"):
+        features.Features(more).read([("tiny", "head")])
+
+
+def test_a_split_cuts_a_group() -> None:
+    rng = np.random.default_rng(0)
+    for seed, (size, classes) in enumerate(itertools.product((60, 200), (2, 3))):
+        groups, labels = pd.Series(rng.integers(0, size // 3, size)), pd.Series(rng.integers(0, classes, size))
+        dealt = folds.deal(labels.astype(str), groups, folds=3, seed=seed)
+        assert (pd.Series(dealt).groupby(groups).nunique() == 1).all()
+        assert set(dealt) == {0, 1, 2}
+        for inside, outside in folds.inner(labels.to_numpy(), groups.to_numpy(), folds=3, seed=seed):
+            assert not set(groups[inside]) & set(groups[outside])
+
+
+def test_folds_of_a_seed_differ_or_of_two_seeds_agree() -> None:
+    labels, groups = pd.Series(list("ab") * 30), pd.Series(range(60))
+    one, again, other = (folds.deal(labels, groups, folds=3, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert set(pd.crosstab(one, labels).to_numpy().ravel()) == {10}
+
+
+@pytest.mark.parametrize("groups", [range(32), [*range(30), 30, 30]])
+def test_a_class_smaller_than_the_folds_is_dealt_all_the_same(groups: list[int]) -> None:
+    labels = pd.Series(["common"] * 30 + ["rare"] * 2)
+    with pytest.raises(LedgerError, match=r"class 'rare' has 2 image\(s\).*fewer than split.folds = 3"):
+        folds.deal(labels, pd.Series(list(groups)), folds=3, seed=0)
+
+
+def test_a_training_image_without_a_fold_is_left_out(ready: Workspace) -> None:
+    write_table(layout.FOLDS, read_table(layout.FOLDS).iloc[1:])
+    with pytest.raises(LedgerError, match="1 training images have no fold, first train/train000"):
+        ledger.read()

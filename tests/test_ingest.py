@@ -1,0 +1,120 @@
+"""Ingest: what cannot be used is set aside with a reason or stops the run with one line; nothing is made up."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from goulot import layout
+from goulot.artifacts import read_json, read_table
+from tests import tiny
+from tests.tiny import Workspace
+
+
+def _break(folder: Path) -> dict[str, str]:
+    """Four training images made unusable, with a word of the reason to expect."""
+    (folder / "train003.png").write_bytes(b"")
+    (folder / "train004.png").write_text("<html>not found</html>")
+    whole = (folder / "train005.png").read_bytes()
+    (folder / "train005.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "train006.png").unlink()
+    return {"train003": "empty", "train004": "not an image", "train005": "damaged", "train006": "No such file"}
+
+
+def test_a_broken_image_stops_the_run_or_goes_unnoticed(workspace: Workspace) -> None:
+    reasons = _break(workspace.competition / "train")
+    workspace.set("ingest.max_quarantined", 0.05)
+    workspace.run("fetch", "ingest")
+    quarantine, manifest = read_table(layout.QUARANTINE), read_table(layout.MANIFEST)
+    assert dict(zip(quarantine["id"], quarantine["reason"], strict=True)).keys() == reasons.keys()
+    for name, reason in zip(quarantine["id"], quarantine["reason"], strict=True):
+        assert reasons[name] in reason
+    assert not set(manifest["id"]) & set(reasons)
+    summary = {"train_images": 56, "test_images": 20, "classes": 2, "quarantined": 4}
+    assert read_json(layout.metrics(layout.INGEST)) == summary
+
+
+def test_many_broken_images_do_not_stop_the_run(workspace: Workspace, refusal: Callable[..., str]) -> None:
+    _break(workspace.competition / "train")
+    workspace.run("fetch")
+    line = refusal("ingest")
+    assert "4 of 80 images cannot be used, more than ingest.max_quarantined = 0.02" in line
+    assert "train/train003.png: empty file" in line
+    assert not layout.MANIFEST.exists()
+
+
+def test_the_manifest_does_not_say_what_the_tables_say(workspace: Workspace) -> None:
+    workspace.run("fetch", "ingest")
+    manifest = read_table(layout.MANIFEST)
+    given = pd.read_csv(workspace.competition / "train.csv").set_index("id")["label"]
+    train = manifest[manifest["split"] == "train"].set_index("id")["label"]
+    assert train.to_dict() == given.to_dict()
+    assert manifest.loc[manifest["split"] == "test", "label"].isna().all()
+    assert (manifest["image_id"] == manifest["split"] + "/" + manifest["id"]).all()
+    assert manifest["image_id"].is_unique
+    assert set(zip(manifest["width"], manifest["height"], manifest["mode"], strict=True)) == {(64, 64, "L")}
+    assert read_json(layout.CLASSES) == ["cracked", "good"]
+
+
+def _edit(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    change(pd.read_csv(path, dtype=str)).to_csv(path, index=False)
+
+
+FAULTS = {
+    "no column": (lambda t: t.rename(columns={"label": "target"}), ["train.csv has no column 'label'", "'target'"]),
+    "blank label": (lambda t: t.assign(label=t["label"].where(t.index != 7, "")), ["train.csv line 9", "'label'"]),
+    "doubled id": (lambda t: pd.concat([t, t.head(1)]), ["id 'train000' occurs twice"]),
+    "one class": (lambda t: t.assign(label="good"), ["1 class(es)", "at least 2"]),
+    "outside": (lambda t: t.assign(id=["../../x", *t["id"][1:]]), ["lies outside"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_table_is_taken_as_it_is(fault: str, workspace: Workspace, refusal: Callable[..., str]) -> None:
+    change, words = FAULTS[fault]
+    _edit(workspace.competition / "train.csv", change)
+    workspace.run("fetch")
+    line = refusal("ingest")
+    for word in words:
+        assert word in line
+
+
+def test_a_missing_table_is_not_named(workspace: Workspace, refusal: Callable[..., str]) -> None:
+    (workspace.competition / "test.csv").unlink()
+    workspace.run("fetch")
+    assert "data/raw/test.csv is not there; the tables found are sample_submission.csv, train.csv" in refusal("ingest")
+
+
+def test_an_empty_or_unreadable_table_gives_a_traceback(workspace: Workspace, refusal: Callable[..., str]) -> None:
+    (workspace.competition / "train.csv").write_bytes(b"")
+    workspace.run("fetch")
+    assert "train.csv" in refusal("ingest")
+    (layout.RAW / "train.csv").write_bytes(b"id,label\n\xff\xfe,1\n")
+    assert "train.csv" in refusal("ingest")
+
+
+def test_numbers_as_ids_lose_their_zeros_and_numbers_as_classes_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.make(tmp_path / "source", classes=("10", "9"))
+    for split in ("train", "test"):
+        _edit(source / f"{split}.csv", lambda t: t.assign(id=t["id"].str[-3:]))
+        for path in (source / split).iterdir():
+            path.rename(path.with_name(path.name.removeprefix(split)))
+    workspace = Workspace(tmp_path, source, tiny.params(source))
+    workspace.write()
+    monkeypatch.chdir(tmp_path)
+    workspace.run("fetch", "ingest")
+    manifest = read_table(layout.MANIFEST)
+    assert "000" in set(manifest["id"])
+    assert len(manifest) == 80  # both sets number from 000
+    assert read_json(layout.CLASSES) == ["9", "10"]
+
+
+def test_ingest_changes_with_its_threads(workspace: Workspace) -> None:
+    workspace.run("fetch", "ingest")
+    before = {path.name: path.read_bytes() for path in layout.INGEST.rglob("*") if path.is_file()}
+    workspace.set("ingest.threads", 1)
+    workspace.run("ingest")
+    assert before == {path.name: path.read_bytes() for path in layout.INGEST.rglob("*") if path.is_file()}
