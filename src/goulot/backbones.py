@@ -299,5 +299,7 @@ def _read_state(path: Path, where: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors each raise their own
         raise WeightsError(f"{where}: {path.name} is no state dict ({type(error).__name__})") from error
-    state = state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{where}: {path.name} holds no state dict")
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -32,7 +32,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Engine:
-    """How the forward pass runs. All of it but the threads is part of a feature's key."""
+    """How the forward pass runs. All of it is part of a feature's key: the number of threads changes last bits."""
 
     device: str
     dtype: str
@@ -41,7 +41,7 @@ class Engine:
 
     def key(self) -> dict[str, str | int]:
         """What a feature's last bits depend on. Every batch has the same size, the last one is filled up."""
-        return {"device": self.device, "dtype": self.dtype, "batch": self.batch}
+        return asdict(self)
 
 
 def resolve_engine(device: Literal["auto", "cpu", "cuda"], dtype: str, batch: int, threads: int | None) -> Engine:

@@ -50,8 +50,9 @@ def check(path: Path) -> Checked:
 def decode(data: memoryview | bytes) -> Image.Image:
     """Decode to an RGB image, upright.
 
-    The EXIF orientation is applied; of an animation the first frame is taken; 16-bit and floating-point gray
-    is scaled to 8 bits from its own range; transparent pixels are laid on white; gray is repeated three times.
+    The EXIF orientation is applied; of an animation the first frame is taken; 16-bit gray is scaled to
+    8 bits by its depth, floating-point gray by its own range; transparent pixels are laid on white; gray is repeated
+    three times.
     """
     with Image.open(io.BytesIO(data)) as image:
         image.load()

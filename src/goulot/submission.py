@@ -15,7 +15,10 @@ def read_sample(path: Path) -> pd.DataFrame:
     """The sample submission, all cells as text, the id in its first column."""
     if not path.is_file():
         raise SubmissionError(f"{path} is missing; the submission takes its ids, order and columns from it")
-    sample = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    try:
+        sample = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:
+        raise SubmissionError(f"{path} cannot be read as CSV: {' '.join(str(error).split())}") from error
     if sample.shape[1] < 2:
         raise SubmissionError(f"{path} has {sample.shape[1]} column(s); an id and at least one target are needed")
     return sample
@@ -48,6 +51,7 @@ def fill(sample: pd.DataFrame, predictions: pd.DataFrame, classes: list[str], fo
     Raises SubmissionError where an id is missing, doubled or unknown, or a probability is not finite.
     """
     _check_ids(sample.iloc[:, 0], predictions["id"])
+    _check_format(list(sample.columns[1:]), classes, form)
     p = predictions.set_index("id").loc[sample.iloc[:, 0], classes].to_numpy(dtype=float)
     if not np.isfinite(p).all():
         bad = sample.iloc[np.flatnonzero(~np.isfinite(p).all(axis=1))[0], 0]
@@ -62,6 +66,19 @@ def fill(sample: pd.DataFrame, predictions: pd.DataFrame, classes: list[str], fo
     else:
         filled[targets[0]] = p[:, 1]
     return filled
+
+
+def _check_format(targets: list[str], classes: list[str], form: Format) -> None:
+    if form == "columns" and set(targets) != set(classes):
+        raise SubmissionError(
+            f"submit.format is columns, but the targets {targets[:5]} are not the classes {classes[:5]}"
+        )
+    if form != "columns" and len(targets) != 1:
+        raise SubmissionError(
+            f"submit.format is {form}, which fills one column; there are {len(targets)}: {targets[:5]}"
+        )
+    if form == "probability" and len(classes) != 2:
+        raise SubmissionError(f"submit.format is probability, which two classes have; there are {len(classes)}")
 
 
 def _check_ids(wanted: "pd.Series[str]", given: "pd.Series[str]") -> None:

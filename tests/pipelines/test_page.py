@@ -82,10 +82,12 @@ def calm(page: Page) -> Page:
 
 
 def test_the_form_offers_the_stages_of_this_checkout(calm: Page) -> None:
-    schema = calm.deployment()["parameter_openapi_schema"]["properties"]
+    whole = calm.deployment()["parameter_openapi_schema"]
+    schema = whole["properties"]
     assert schema["targets"]["items"]["enum"][:3] == ["fetch", "augment", "extract"]
     assert "extract@a" in schema["targets"]["items"]["enum"]
-    assert list(schema["overrides"]["properties"])[:2] == ["augment", "extract"]  # as params.yaml has them
+    form = whole["definitions"][schema["overrides"]["$ref"].rpartition("/")[2]]
+    assert list(form["properties"])[:2] == ["augment", "extract"]  # as params.yaml has them
 
 
 def test_a_run_with_nothing_to_do_takes_six_seconds_at_most(calm: Page) -> None:

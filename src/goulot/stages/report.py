@@ -12,7 +12,7 @@ from rich.table import Table as TerminalTable
 
 from goulot import layout, metrics, reporting
 from goulot.artifacts import read_json, read_table, write_text
-from goulot.params import Section
+from goulot.params import Section, members
 from goulot.reporting import Picture, Table
 
 log = logging.getLogger("goulot")
@@ -114,7 +114,10 @@ def _submission(params: Params) -> reporting.Section:
 
 
 def _cost() -> reporting.Section:
-    stages = sorted(path.stem for path in layout.times("any").parent.glob("*.json"))
+    families = [("extract", "backbones"), ("learn", "learners")]
+    stages = ["fetch", "ingest", "augment", "audit", "split", "rank", "blend", "submit"]
+    stages += [f"{stage}@{name}" for stage, family in families for name in members(stage, family)]
+    stages = [stage for stage in stages if layout.times(stage).is_file()]
     rows = [
         [stage, _seconds(stage), f"{read_json(layout.times(stage))['peak_bytes'] / 2**20:,.0f}"] for stage in stages
     ]
