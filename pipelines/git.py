@@ -43,7 +43,8 @@ def snapshot(root: Path, ignored: tuple[str, ...]) -> tuple[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix="goulot-") as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         if index.exists():
-            shutil.copyfile(index, env["GIT_INDEX_FILE"])
+            # With its time: git takes a file for unchanged that has the size and second noted in an older index.
+            shutil.copy2(index, env["GIT_INDEX_FILE"])
         git(root, "add", "--update", ":/", env=env)
         listed = git(root, "ls-files", "--others", "--exclude-standard", "-z", env=env).split("\0")
         new = [path for path in listed if path and not path.startswith(ignored)]
