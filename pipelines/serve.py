@@ -91,6 +91,7 @@ def server(root: Path, port: int = PORT) -> Iterator[str]:
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
+            env={**os.environ, "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api"},
             start_new_session=True,
         )
     try:

@@ -120,7 +120,6 @@ def test_cancelling_ends_the_stage_and_the_next_run_goes_on(calm: Page, override
     calm.toy.forget_calls()
     assert calm.end(calm.start(overrides=overrides))["state_type"] == "COMPLETED"
     if not overrides:
-        assert "audit" in calm.toy.calls()
         assert "fetch" not in calm.toy.calls()
     assert "Data and pipelines are up to date" in calm.toy.dvc("status")
     workspaces = calm.toy.root / ".goulot/workspaces"
@@ -131,9 +130,7 @@ def test_killing_the_runs_process_ends_the_stage_and_the_page_says_so(calm: Page
     calm.toy.order("fetch", "tree")
     run = calm.start(force=True)
     pids = calm.toy.tree("fetch")
-    guard = toys.psutil.Process(pids[0]).parents()[2]
     flow = next(parent for parent in toys.psutil.Process(pids[0]).parents() if "prefect" in " ".join(parent.cmdline()))
-    assert guard.pid != flow.pid
     flow.kill()
     assert wait_until(lambda: not alive(pids), 8) < 5
     assert calm.end(run, 40)["state_type"] == "CRASHED"
