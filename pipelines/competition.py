@@ -30,7 +30,7 @@ class Wish:
     targets: tuple[str, ...] = ()
     force: bool = False
     keep: bool | None = None
-    side_by_side: int | None = None
+    side_by_side: int = 0
 
 
 def run(wish: Wish, log: Log) -> State[Any]:

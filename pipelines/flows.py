@@ -9,14 +9,12 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.states import Failed
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from pipelines import competition, forms
 from pipelines.errors import PipelineError
 
 Keep = Literal["with overrides", "always", "never"]
-# A plain box that may stay empty, where the page would offer a choice between a number and none.
-COUNT = {"type": "integer", "minimum": 1, "maximum": 64}
 NOTHING = forms.Overrides()
 
 
@@ -26,7 +24,7 @@ def compete(
     targets: list[str] = [],  # noqa: B006  Prefect copies it
     force: bool = False,
     keep: Keep = "with overrides",
-    side_by_side: Annotated[int | None, Field(ge=1, le=64), WithJsonSchema(COUNT)] = None,
+    side_by_side: Annotated[int, Field(ge=0, le=64)] = 0,
 ) -> Any:
     """Bring the stages of dvc.yaml up to date, as `dvc repro` would.
 
@@ -35,7 +33,7 @@ def compete(
         targets: The stages to bring up to date, with all they need. Empty means all.
         force: Run the stages even if they are up to date.
         keep: When to keep the run as a DVC experiment.
-        side_by_side: Stages at a time. Empty means one a core.
+        side_by_side: Stages at a time. 0 means one a core.
     """
     kept = {"with overrides": None, "always": True, "never": False}[keep]
     wish = competition.Wish(overrides.root, tuple(targets), force, kept, side_by_side)

@@ -80,7 +80,7 @@ _sessions: dict[str, Session] = {}
 
 
 @contextmanager
-def opened(main: Path, name: str, *, side_by_side: int | None, force: bool) -> Iterator[Session]:
+def opened(main: Path, name: str, *, side_by_side: int, force: bool) -> Iterator[Session]:
     """Keep a session under its name for the length of a run; however that ends, its children end with it."""
     session = Session(
         main=main,

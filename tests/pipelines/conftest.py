@@ -80,5 +80,5 @@ def chromium() -> str:
 
 
 # Not finished: these were not yet seen to pass as a whole. GOULOT_UNFINISHED=1 collects them.
-UNFINISHED = ["test_flow.py", "test_page.py", "test_runner.py", "test_send.py", "test_workspace.py"]
+UNFINISHED = ["test_flow.py", "test_page.py", "test_pool.py", "test_runner.py", "test_send.py", "test_workspace.py"]
 collect_ignore = [] if os.environ.get("GOULOT_UNFINISHED") else UNFINISHED

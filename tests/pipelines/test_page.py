@@ -182,6 +182,7 @@ def test_a_person_fills_in_the_form_and_sees_the_result(calm: Page, chromium: st
         box.scroll_into_view_if_needed()
         shot("form")
         view.get_by_role("button", name="Submit").click()
+        shot("submitted")
         run = toys.wait_for(lambda: _newest(calm.api, "views", 7), 30)
         assert calm.end(run, 120)["state_type"] == "COMPLETED"
         view.goto(f"{calm.url}/runs/flow-run/{run}")
