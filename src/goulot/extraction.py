@@ -140,7 +140,7 @@ def _to_float16(values: Tensor, backbone: str, column: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ArtifactError(
             f"{backbone}: {column} does not fit float16 (largest value {values.abs().max():.3g}); "
-            "set extract.dtype: float32, or leave that tap out"
+            f"features are stored in it; leave that tap out with extract.backbones.{backbone}.taps"
         )
     return array
 
