@@ -1,11 +1,12 @@
 """The command line: what a person can put right is one line and exit code 1, in a process of its own as well."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from goulot import params
+from goulot import layout, params
 from goulot.learners import KINDS, factory
 from goulot.stages import learn, rank
 from tests.conftest import ROOT
@@ -57,3 +58,16 @@ def test_numbers_are_read_otherwise_than_by_dvc(tmp_path: Path, monkeypatch: pyt
     Path("params.yaml").write_text("rank: {alpha: 1e-3, max_multiply_adds: 1_500_000_000}\n")
     loaded = params.load("rank", rank.Params)
     assert (loaded.alpha, loaded.max_multiply_adds) == (0.001, 1_500_000_000)
+
+
+def test_clean_removes_without_asking_or_send_goes_on_without_a_submission(
+    workspace: Workspace, refusal: Callable[..., str], child: Callable[..., object]
+) -> None:
+    folder = layout.store() / "old"
+    folder.mkdir(parents=True)
+    os.utime(folder, (0, 0))
+    child("-m", "goulot", "clean")
+    assert folder.is_dir()
+    child("-m", "goulot", "clean", "--yes")
+    assert not folder.exists()
+    assert "there is no data/submit/submission.csv" in refusal("send", "--competition", "x")

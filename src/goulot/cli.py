@@ -91,3 +91,28 @@ def score(
     from goulot.commands.score import run as run_score
 
     run_score(submission)
+
+
+@app.command(help="Remove old runs and stored features that nothing uses, after asking.")
+def clean(
+    keep: Annotated[int, typer.Option(help="newest runs that stay")] = 10,
+    unused_days: Annotated[float, typer.Option(help="days after which unused features go")] = 30.0,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """List what can go with its size, ask, remove it."""
+    from goulot.commands.clean import run as run_clean
+
+    run_clean(keep=keep, unused_days=unused_days, yes=yes, ask=typer.confirm)
+
+
+@app.command(help="Send a submission to Kaggle (needs the extra `kaggle`).")
+def send(
+    run: Annotated[str | None, typer.Option("--run", help="a run in runs/; else data/submit")] = None,
+    message: Annotated[str | None, typer.Option(help="what Kaggle shows beside it")] = None,
+    competition: Annotated[str | None, typer.Option(help="the competition's name in its address")] = None,
+) -> None:
+    """Send it and show the competition's answer."""
+    from goulot.commands.send import run as run_send
+
+    for line in run_send(run, message=message, competition=competition).lines():
+        typer.echo(line)

@@ -9,6 +9,7 @@ assembles its output from here in the order of the plan, so that its bytes do no
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "key.json").exists():
             write_json(self.folder / "key.json", key)
+        os.utime(self.folder / "key.json")  # so that `goulot clean` knows what is in use
         self._sweep()
         self._shards: dict[Path, pa.Table] = {}
         for path in sorted(self.folder.glob("*.arrow")):
