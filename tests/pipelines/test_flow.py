@@ -169,6 +169,7 @@ def test_independent_stages_run_side_by_side(tmp_path: Path, server_env: dict[st
     assert max(begun) - min(begun) < 3
 
 
+@pytest.mark.slow
 def test_a_run_without_any_server_works(toy: Toy, tmp_path: Path) -> None:
     log = toy.flow("fetch", PREFECT_HOME=str(tmp_path / "home"))
     assert "1 completed" in log

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from toy import PROJECT, Api, Toy, wait_until
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_process_pool_runs_the_deployment(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
     shutil.copytree(PROJECT / "pipelines", toy.root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "prefect.yaml", toy.root)

@@ -55,6 +55,7 @@ def test_overrides_end_as_the_experiment_that_dvc_would_have_made(
     assert list((toy.root / ".goulot/workspaces").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_runs_at_a_time_share_the_cache(toy: Toy, server_env: dict[str, str]) -> None:
     done(toy)
     both = [toy.start_flow("-S", f"augment.views={views}", **server_env) for views in (5, 6)]
@@ -152,6 +153,7 @@ def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy,
     assert toy.git("worktree", "list").count("\n") == 1
 
 
+@pytest.mark.slow
 def test_hooks_of_dvc_do_not_run_in_a_workspace(toy: Toy, server_env: dict[str, str]) -> None:
     done(toy)
     hook = toy.root / ".git/hooks/post-checkout"
