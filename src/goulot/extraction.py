@@ -50,9 +50,7 @@ def resolve_engine(device: Literal["auto", "cpu", "cuda"], dtype: str, batch: in
         raise ParamsError("extract.device is cuda, but torch sees no CUDA device here; use auto or cpu")
     place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if dtype == "auto":
-        fast = place == "cuda" or (
-            torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
+        fast = place == "cuda" or (torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
         dtype = "bfloat16" if fast else "float32"
     return Engine(place, dtype, batch, threads or _cores())
 
