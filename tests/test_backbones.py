@@ -7,8 +7,9 @@ import pytest
 import timm
 import torch
 
-from goulot.backbones import BackboneParams, find_taps, load, pool
+from goulot.backbones import BackboneParams, load
 from goulot.errors import ParamsError, WeightsError
+from goulot.taps import find_taps, pool
 
 TINY = "test_efficientnet"
 
@@ -101,20 +102,47 @@ def test_taps_are_not_what_the_network_computes(model: str) -> None:
     for tap in backbone.taps:
         assert outputs[tap.name].shape[1:] == tap.shape
         assert tap.multiply_adds > 0
-        if tap.averages_to_head:
-            average = pool(outputs[tap.name], "avg", backbone.network.channels_last)
-            assert torch.allclose(average, outputs["head"], atol=1e-3)
+        for pooling in tap.head_twins:
+            vector = pool(outputs[tap.name], pooling, tap.kind, tap.prefix)
+            assert torch.allclose(vector, outputs["head"], atol=1e-3)
     costs = [tap.multiply_adds for tap in backbone.taps]
     assert costs == sorted(costs)
 
 
-def test_pooling_is_not_the_mean_and_the_maximum() -> None:
+def test_pooling_is_not_what_its_name_says() -> None:
     maps = torch.randn(2, 5, 3, 4)
-    expected = {"avg": maps.flatten(2).mean(2), "max": maps.flatten(2).amax(2)}
+    positive = maps.clamp(min=1e-6)
+    expected = {
+        "avg": maps.flatten(2).mean(2),
+        "max": maps.flatten(2).amax(2),
+        "gem": (positive**3).flatten(2).mean(2) ** (1 / 3),
+    }
+    tokens = maps.flatten(2).transpose(1, 2)
+    classed = torch.cat([torch.full((2, 1, 5), 9.0), tokens], dim=1)
     for pooling, wanted in expected.items():
-        assert torch.allclose(pool(maps, pooling, False), wanted, atol=1e-6)
-        assert torch.allclose(pool(maps.permute(0, 2, 3, 1), pooling, True), wanted, atol=1e-6)
-        assert torch.allclose(pool(maps.flatten(2).transpose(1, 2), pooling, False), wanted, atol=1e-6)
+        assert torch.allclose(pool(maps, pooling, "map"), wanted, atol=1e-6)
+        assert torch.allclose(pool(maps.permute(0, 2, 3, 1), pooling, "map-last"), wanted, atol=1e-6)
+        assert torch.allclose(pool(tokens, pooling, "tokens"), wanted, atol=1e-6)
+        assert torch.allclose(pool(classed, pooling, "tokens", prefix=1), wanted, atol=1e-6)
+    assert (pool(classed, "cls", "tokens", prefix=1) == 9.0).all()
+
+
+def test_a_transformer_is_read_at_every_block_or_without_its_class_token() -> None:
+    backbone = load("a", BackboneParams(model="vit_tiny_patch16_224", weights="random"))
+    assert [tap.name for tap in backbone.taps] == ["s1", "s2", "s3", "s4", "map", "head"]
+    columns = [column for tap in backbone.taps for column in tap.poolings(("avg",))]
+    assert columns == [
+        "s1.cls",
+        "s1.avg",
+        "s2.cls",
+        "s2.avg",
+        "s3.cls",
+        "s3.avg",
+        "s4.cls",
+        "s4.avg",
+        "map.avg",
+        "head",
+    ]
 
 
 def test_a_tap_that_was_not_asked_for_is_kept() -> None:
@@ -135,5 +163,5 @@ def test_preprocessing_is_not_that_of_the_weights() -> None:
 def test_finding_taps_changes_the_network() -> None:
     backbone = load("a", params())
     again = find_taps(backbone.network, 64)
-    assert again == backbone.taps
+    assert again == backbone.known
     assert np.isfinite([tap.multiply_adds for tap in again]).all()

@@ -21,7 +21,7 @@ def rows(*numbers: int) -> tuple[list[str], dict[str, np.ndarray]]:
 
 def read(store: Store, names: list[str], column: str) -> list[float]:
     out = np.full(len(names), np.nan)
-    for places, values in store.read(names, column):
+    for _, places, values in store.read(names, [column]):
         assert np.isnan(out[places]).all(), "a row was given twice"
         out[places] = values[:, 0]
     return out.tolist()
@@ -33,8 +33,8 @@ def test_a_row_comes_back_under_another_name(tmp_path: Path) -> None:
     store.add(*rows(4, 5))
     for opened in (store, Store(tmp_path, KEY)):
         assert read(opened, ["r5", "r1", "r4", "r1"], "s1.avg") == [5, 1, 4, 1]
-        assert opened.missing(["r1", "r5", "r6"], ["s1.avg", "head"]) == {"r6"}
-        assert opened.missing(["r1"], ["s1.avg", "s2.avg"]) == {"r1"}
+        assert opened.missing(["r1", "r5", "r6"], ["s1.avg", "head"]) == {"s1.avg": {"r6"}, "head": {"r6"}}
+        assert opened.missing(["r1"], ["s1.avg", "s2.avg"]) == {"s1.avg": set(), "s2.avg": {"r1"}}
 
 
 def test_a_row_stored_twice_is_given_twice(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_row_stored_twice_is_given_twice(tmp_path: Path) -> None:
 def test_features_of_one_key_are_taken_for_those_of_another(tmp_path: Path) -> None:
     Store(tmp_path, KEY).add(*rows(1))
     for name, value in (("weights", "abd"), ("dtype", "bfloat16"), ("batch", 8)):
-        assert Store(tmp_path, {**KEY, name: value}).missing(["r1"], ["head"]) == {"r1"}
+        assert Store(tmp_path, {**KEY, name: value}).missing(["r1"], ["head"]) == {"head": {"r1"}}
 
 
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
@@ -63,7 +63,7 @@ def test_a_flipped_byte_is_read_as_a_feature(tmp_path: Path, place: float, caplo
     with caplog.at_level(logging.WARNING):
         store = Store(tmp_path, KEY)
     assert shard.name in caplog.text
-    assert store.missing(["r1", "r2", "r3"], ["head"]) == {"r1", "r2"}
+    assert store.missing(["r1", "r2", "r3"], ["head"]) == {"head": {"r1", "r2"}}
     store.add(*rows(1, 2))
     assert read(Store(tmp_path, KEY), ["r1", "r2", "r3"], "head") == [1, 2, 3]
 

@@ -1,73 +1,67 @@
-"""Extraction: many images through a frozen network, decoding beside the forward pass, all taps at once."""
+"""Extraction: many images through a frozen network, one decode for all views, one forward pass for all taps."""
 
 import logging
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from goulot import feeding, maps
 from goulot.artifacts import atomic
-from goulot.augmentation import View, after_resize, before_resize, views_of
-from goulot.backbones import Backbone, pool
-from goulot.errors import ArtifactError, ParamsError
+from goulot.augmentation import views_of
+from goulot.backbones import Backbone
+from goulot.engine import Engine, Reader, Record
+from goulot.errors import ArtifactError
 from goulot.images import Shards
 from goulot.progress import track
-from goulot.store import Store, digest
+from goulot.store import VECTORS, Store, digest
+from goulot.taps import Tap, as_map, pool
 
 log = logging.getLogger("goulot")
 
-SHARD_ROWS = 1024
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SHARD_ROWS = 1024  # what a killed run computes again at most ...
+SHARD_BYTES = 64 * 2**20  # ... and the memory that maps take before they are written
 
 
 @dataclass(frozen=True)
-class Engine:
-    """How the forward pass runs. All of it is part of a feature's key: the number of threads changes last bits."""
+class Wanted:
+    """What is kept of a network's outputs: vectors by pooling, and whole maps in one form."""
 
-    device: str
-    dtype: str
-    batch: int
-    threads: int
+    vectors: dict[str, tuple[Tap, str]]  # by column
+    whole: dict[str, Tap]
+    form: maps.Form
 
-    def key(self) -> dict[str, str | int]:
-        """What a feature's last bits depend on. Every batch has the same size, the last one is filled up."""
-        return asdict(self)
+    @classmethod
+    def of(cls, backbone: Backbone, poolings: tuple[str, ...], form: maps.Form) -> "Wanted":
+        """What the backbone's taps and maps give."""
+        vectors = {c: (tap, p) for tap in backbone.taps for c, p in tap.poolings(poolings).items()}
+        return cls(vectors, {f"{tap.name}.map": tap for tap in backbone.maps}, form)
 
+    def parts(self) -> dict[str, list[str]]:
+        """The store's parts and their columns."""
+        return {VECTORS: list(self.vectors), **{f"{column}.{self.form}": [column] for column in self.whole}}
 
-def resolve_engine(device: Literal["auto", "cpu", "cuda"], dtype: str, batch: int, threads: int | None) -> Engine:
-    """Settle what `auto` means on this machine. Raises ParamsError where CUDA is asked for and absent."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ParamsError("extract.device is cuda, but torch sees no CUDA device here; use auto or cpu")
-    place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        fast = place == "cuda" or (torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-        dtype = "bfloat16" if fast else "float32"
-    return Engine(place, dtype, batch, threads or _cores())
-
-
-def _cores() -> int:
-    """The cores this process may use; macOS only knows those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Job(NamedTuple):
-    """One image and those of its views that are to be computed."""
-
-    shard: str
-    row: int
-    image_id: str
-    views: list[View]
-    names: list[str]  # the views' rows in the store
+    def take(self, outputs: Mapping[str, Tensor], rows: int, backbone: str) -> dict[str, np.ndarray | list[bytes]]:
+        """The first rows of a batch: vectors float16 (rows, channels), maps as bytes."""
+        with torch.inference_mode():
+            vectors = {
+                c: pool(outputs[tap.name][:rows], p, tap.kind, tap.prefix) for c, (tap, p) in self.vectors.items()
+            }
+            whole = {c: as_map(outputs[t.name][:rows], t.kind, t.prefix).float() for c, t in self.whole.items()}
+        taken: dict[str, np.ndarray | list[bytes]] = {
+            column: _to_float16(values, backbone, column) for column, values in vectors.items()
+        }
+        for column, values in whole.items():
+            _to_float16(values, backbone, column)
+            taken[column] = maps.encode(values.cpu().numpy(), self.form)
+        return taken
 
 
 def row_names(plan: pd.DataFrame) -> list[str]:
@@ -75,69 +69,114 @@ def row_names(plan: pd.DataFrame) -> list[str]:
     return [digest(content, astuple(view)) for content, view in zip(plan["sha256"], views_of(plan), strict=True)]
 
 
-def extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, store: Store,
-            poolings: tuple[str, ...]) -> float:  # fmt: skip
-    """Compute what the store lacks of the plan's rows; return the seconds that took.
+def stores(root: Path, backbone: Backbone, engine: Engine, wanted: Wanted) -> dict[str, Store]:
+    """The store's parts for what is wanted of the network on that engine."""
+    return {part: Store(root, {**backbone.key(), **engine.key()}, part) for part in wanted.parts()}
 
-    `plan` has image_id, view, View's fields, sha256, shard, row and `name` (from `row_names`).
+
+def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, plan: pd.DataFrame, root: Path,
+            wanted: Wanted) -> tuple[Engine, float]:  # fmt: skip
+    """Compute what the store lacks of the plan's rows; return the engine that did and the seconds that took.
+
+    `plan` has image_id, view, View's fields, sha256, shard, row and `name` (from `row_names`). Where the device's
+    memory does not suffice the batch is halved, which is written down as the engine's.
     """
-    columns = {c: (tap.name, p) for tap in backbone.taps for c, p in tap.poolings(poolings).items()}
-    missing = store.missing(plan["name"].tolist(), list(columns))
-    jobs = list(_jobs(plan[plan["name"].isin(missing)]))
-    count = sum(len(job.views) for job in jobs)
-    log.info(
-        "%s: %s of %s rows to compute, %s on %s, batches of %d",
-        backbone.name,
-        f"{count:,}",
-        f"{len(plan):,}",
-        engine.dtype,
-        engine.device,
-        engine.batch,
-    )
     start = time.monotonic()
-    names: list[str] = []
-    parts: dict[str, list[np.ndarray]] = {column: [] for column in columns}
-    batches = -(-count // engine.batch)
-    for batch_names, features in track(
-        _forward(backbone, engine, shards, jobs, columns),
-        total=batches,
+    while True:
+        try:
+            _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
+            return engine, time.monotonic() - start
+        except torch.OutOfMemoryError:
+            if engine.batch == 1:
+                raise
+            engine = kept.write(replace(engine, batch=engine.batch // 2), {"out_of_memory_at": engine.batch})
+            log.warning("%s: out of memory on %s; batches of %d", backbone.name, engine.device, engine.batch)
+            torch.cuda.empty_cache()
+
+
+def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],
+             wanted: Wanted) -> None:  # fmt: skip
+    writers = [
+        Writer(store, store.missing(plan["name"].tolist(), wanted.parts()[part])) for part, store in parts.items()
+    ]
+    missing = set().union(*(writer.rows() for writer in writers))
+    log.info(
+        "%s: %s of %s rows to compute, %s", backbone.name, f"{len(missing):,}", f"{len(plan):,}", engine
+    )  # fmt: skip
+    if not missing:
+        return
+    reader = Reader(backbone, engine)
+    batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
+    for names, outputs in track(
+        _forward(reader, engine, batches),
+        total=-(-len(missing) // engine.batch),
         unit="batches",
         label=f"extract {backbone.name}",
     ):
-        names += batch_names
-        for column, values in features.items():
-            parts[column].append(values)
-        if len(names) >= SHARD_ROWS:
-            store.add(names, {column: np.concatenate(values) for column, values in parts.items()})
-            names, parts = [], {column: [] for column in columns}
-    if names:
-        store.add(names, {column: np.concatenate(values) for column, values in parts.items()})
-    return time.monotonic() - start
+        taken = wanted.take(outputs, len(names), backbone.name)
+        for writer in writers:
+            writer.add(names, taken)
+    for writer in writers:
+        writer.flush()
 
 
-def _jobs(plan: pd.DataFrame) -> Iterator[Job]:
-    for image_id, rows in plan.groupby("image_id", sort=False):
-        unique = rows.drop_duplicates("name")
-        first = unique.iloc[0]
-        yield Job(first["shard"], int(first["row"]), str(image_id), views_of(unique), unique["name"].tolist())
+class Writer:
+    """Gathers rows of one part of the store and writes them a shard at a time; keeps what is missing, no more."""
+
+    def __init__(self, store: Store, missing: dict[str, set[str]]) -> None:
+        self._store, self._missing = store, missing
+        self._clear()
+
+    def rows(self) -> set[str]:
+        """The rows that lack a column."""
+        return set().union(*self._missing.values())
+
+    def add(self, names: list[str], taken: Mapping[str, np.ndarray | list[bytes]]) -> None:
+        """Gather a batch; write where that fills a shard."""
+        self._names += names
+        for column, batches in self._batches.items():
+            values = taken[column]
+            batches.append(values)
+            self._bytes += values.nbytes if isinstance(values, np.ndarray) else sum(map(len, values))
+        if len(self._names) >= SHARD_ROWS or self._bytes >= SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered: the rows that lack a column, and the columns that any of them lacks."""
+        names, batches = self._names, self._batches
+        self._clear()
+        lacking = self.rows()
+        keep = [i for i, name in enumerate(names) if name in lacking]
+        kept = [names[i] for i in keep]
+        columns = {c: _join(b, keep) for c, b in batches.items() if not self._missing[c].isdisjoint(kept)}
+        if keep:
+            self._store.add(kept, columns)
+
+    def _clear(self) -> None:
+        self._names: list[str] = []
+        self._batches: dict[str, list[Any]] = {column: [] for column in self._missing}
+        self._bytes = 0
 
 
-def _forward(backbone: Backbone, engine: Engine, shards: Shards, jobs: list[Job],
-             columns: Mapping[str, tuple[str, str]]) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:  # fmt: skip
-    """Yield the rows' names and their features, float16 (rows, channels) a column, batch by batch."""
-    torch.set_num_threads(engine.threads)
-    dtype = DTYPES[engine.dtype]
-    network = backbone.network.to(engine.device, dtype).to(memory_format=torch.channels_last)
-    mean, std = (
-        torch.tensor(v, device=engine.device).mul(255).view(1, 3, 1, 1)
-        for v in (backbone.preprocessing.mean, backbone.preprocessing.std)
-    )
-    for names, pixels in _batches(backbone.preprocessing.resize(), engine, shards, jobs):
-        images = pixels.to(engine.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, H, W), channels last
-        with torch.inference_mode():
-            outputs = network(((images.float() - mean) / std).to(dtype))
-            pooled = {c: pool(outputs[tap], p, network.channels_last) for c, (tap, p) in columns.items()}
-        yield names, {c: _to_float16(values[: len(names)], backbone.name, c) for c, values in pooled.items()}
+def _join(batches: list[Any], keep: list[int]) -> np.ndarray | list[bytes]:
+    if isinstance(batches[0], np.ndarray):
+        return np.concatenate(batches)[keep]
+    rows = [row for batch in batches for row in batch]
+    return [rows[i] for i in keep]
+
+
+def _forward(
+    reader: Reader, engine: Engine, batches: Iterable[tuple[list[str], Tensor]]
+) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+    """Yield the rows' names and the outputs of the taps; on a GPU, one batch is on its way while another is taken."""
+    waiting: deque[tuple[list[str], dict[str, Tensor]]] = deque()
+    for names, pixels in batches:
+        if engine.device == "cuda":
+            pixels = pixels.pin_memory()
+        waiting.append((names, reader(pixels)))
+        if engine.device == "cpu" or engine.compiled or len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _to_float16(values: Tensor, backbone: str, column: str) -> np.ndarray:
@@ -150,94 +189,50 @@ def _to_float16(values: Tensor, backbone: str, column: str) -> np.ndarray:
     return array
 
 
-def _batches(
-    resize: Callable[..., Tensor], engine: Engine, shards: Shards, jobs: list[Job]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """Decode ahead in threads and yield full batches, uint8 (batch, H, W, 3); the last one repeats its last row."""
-
-    def pixels(job: Job) -> list[np.ndarray]:
-        return list(_prepare(resize, shards, job))
-
-    names: list[str] = []
-    rows: list[np.ndarray] = []
-    with ThreadPoolExecutor(engine.threads) as workers:
-        for job, arrays in zip(jobs, _ahead(workers, pixels, jobs, 4 * engine.batch), strict=True):
-            names += job.names
-            rows += arrays
-            while len(rows) >= engine.batch:
-                yield names[: engine.batch], _stack(rows[: engine.batch])
-                names, rows = names[engine.batch :], rows[engine.batch :]
-    if rows:
-        yield names, _stack(rows + [rows[-1]] * (engine.batch - len(rows)))
-
-
-def _stack(rows: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(rows))
-
-
-def _ahead(
-    workers: ThreadPoolExecutor, work: Callable[[Job], list[np.ndarray]], jobs: list[Job], depth: int
-) -> Iterator[list[np.ndarray]]:
-    """Map in order like Executor.map, but at most `depth` results wait in memory."""
-    waiting: deque[Future[list[np.ndarray]]] = deque()
-    pending = iter(jobs)
-    try:
-        for job in islice(pending, depth):
-            waiting.append(workers.submit(work, job))
-        while waiting:
-            yield waiting.popleft().result()
-            for job in islice(pending, 1):
-                waiting.append(workers.submit(work, job))
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def _prepare(resize: Callable[..., Tensor], shards: Shards, job: Job) -> Iterator[np.ndarray]:
-    """All wanted views of an image from one decode, uint8 (H, W, 3)."""
-    image = shards.decode(job.shard, job.row, job.image_id)
-    done: dict[int, np.ndarray] = {}
-    for view in job.views:
-        changed = before_resize(image, view)
-        if id(changed) not in done:  # turns and flips alone share the resized image
-            resized = resize(changed).permute(1, 2, 0).numpy()
-            if changed is not image:
-                yield after_resize(resized, view)
-                continue
-            done[id(changed)] = resized
-        yield after_resize(done[id(changed)], view)
-
-
-def assemble(
-    backbone: Backbone, plan: pd.DataFrame, store: Store, poolings: tuple[str, ...], folder: Path
-) -> dict[str, int]:
-    """Write each column as `folder/<column>.npy`, float16 (rows of the plan, channels); return their channels."""
-    names = plan["name"].tolist()
-    widths = {}
-    for tap in backbone.taps:
-        for column in tap.poolings(poolings):
-            channels = tap.channels(backbone.network.channels_last)
-            with atomic(folder / f"{column}.npy") as partial:
-                out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(names), channels))
-                written = 0
-                for places, values in store.read(names, column):
-                    out[places] = values
-                    written += len(places)
-                out.flush()
-                del out
-                if written != len(names):
-                    raise ArtifactError(f"the store lacks {len(names) - written} rows of {backbone.name} {column}")
-            widths[column] = channels
+def assemble(names: list[str], vectors: Store, wanted: Wanted, folder: Path) -> dict[str, int]:
+    """Write each column of vectors as `folder/<column>.npy`, float16 (plan's rows, channels); return their channels."""
+    widths = {column: tap.channels for column, (tap, _) in wanted.vectors.items()}
+    for column, channels in widths.items():
+        with atomic(folder / f"{column}.npy") as partial:
+            out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(names), channels))
+            written = 0
+            for _, places, values in vectors.read(names, [column]):
+                out[places] = values
+                written += len(places)
+            out.flush()
+            del out
+            if written != len(names):
+                raise ArtifactError(f"the feature store lacks {len(names) - written} of {len(names)} rows of {column}")
     return widths
 
 
-def costs(backbone: Backbone, widths: Mapping[str, int], poolings: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """What each column costs an image: channels, bytes and multiply-adds from the pixels to its tap."""
+def map_bytes(names: list[str], parts: Mapping[str, Store], wanted: Wanted) -> dict[str, float]:
+    """What a row of each map takes in the store, in bytes, on average."""
+    sizes = {}
+    for part, columns in wanted.parts().items():
+        for column in set(columns) & set(wanted.whole):
+            blobs = parts[part].locate(names, column)
+            sizes[column] = sum(len(blobs[row]) for row in range(len(blobs))) / len(blobs)
+    return sizes
+
+
+def costs(wanted: Wanted) -> dict[str, dict[str, int]]:
+    """What each vector costs an image: channels, bytes and multiply-adds from the pixels to its tap."""
     return {
-        column: {"channels": widths[column], "bytes": 2 * widths[column], "multiply_adds": tap.multiply_adds}
-        for tap in backbone.taps
-        for column in tap.poolings(poolings)
+        column: {"channels": tap.channels, "bytes": 2 * tap.channels, "multiply_adds": tap.multiply_adds}
+        for column, (tap, _) in wanted.vectors.items()
     }
+
+
+def map_costs(wanted: Wanted, sizes: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """What each map is and costs an image: its shape (channels, height, width), form and mean bytes."""
+    return {
+        column: {
+            "shape": [tap.channels, *tap.side], "form": wanted.form, "bytes": round(sizes[column]),
+            "plain_bytes": 2 * tap.channels * tap.side[0] * tap.side[1], "multiply_adds": tap.multiply_adds,
+        }
+        for column, tap in wanted.whole.items()
+    }  # fmt: skip
 
 
 def describe(backbone: Backbone, engine: Engine) -> dict[str, object]:

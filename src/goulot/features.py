@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from goulot import layout
+from goulot import layout, maps
 from goulot.artifacts import read_json, read_table
 from goulot.errors import ArtifactError
+from goulot.store import Blobs, Store
 
 Column = tuple[str, str]  # backbone, column of it, e.g. ("lite0", "s4.avg")
 
@@ -38,6 +39,26 @@ class Features:
         """The columns side by side, float32 (rows, total channels)."""
         return np.concatenate([self._column(*column) for column in columns], axis=1, dtype=np.float32)
 
+    def maps(self, backbone: str, column: str) -> "Maps":
+        """Whole maps of the rows, decoded when asked for; `column` is a tap's name with `.map`.
+
+        Raises ArtifactError if `extract` did not keep that map, or if the feature store has lost it since.
+        """
+        meta = read_json(layout.features(backbone) / "meta.json")
+        if column not in meta["maps"]:
+            raise ArtifactError(
+                f"{backbone} has no {column}; it keeps {', '.join(meta['maps']) or 'no map'}: "
+                f"add {column.removesuffix('.map')} to extract.backbones.{backbone}.maps"
+            )
+        about = meta["maps"][column]
+        names = read_table(layout.features(backbone) / "rows.parquet")["name"].to_numpy()[self._rows(backbone)]
+        store = Store(layout.store(), {**meta["key"], **meta["engine"]}, f"{column}.{about['form']}")
+        try:
+            blobs = store.locate(names.tolist(), column)
+        except ArtifactError as error:
+            raise ArtifactError(f"{backbone}: {error}; dvc repro -f extract@{backbone} computes them anew") from error
+        return Maps(blobs, tuple(about["shape"]), about["form"])
+
     def _column(self, backbone: str, column: str) -> np.ndarray:
         path = layout.features(backbone) / f"{column}.npy"
         if not path.is_file():
@@ -46,7 +67,9 @@ class Features:
 
     def _rows(self, backbone: str) -> np.ndarray:
         if backbone not in self._places:
-            held = pd.MultiIndex.from_frame(read_table(layout.features(backbone) / "rows.parquet"))
+            held = pd.MultiIndex.from_frame(
+                read_table(layout.features(backbone) / "rows.parquet")[["image_id", "view"]]
+            )
             places = held.get_indexer(self._wanted)
             if (places < 0).any():
                 lacking = self._wanted[places < 0][0]
@@ -56,6 +79,21 @@ class Features:
                 )
             self._places[backbone] = places
         return self._places[backbone]
+
+
+class Maps:
+    """Whole maps of rows, in their order; only those asked for are in memory."""
+
+    def __init__(self, blobs: Blobs, shape: tuple[int, int, int], form: maps.Form) -> None:
+        self.shape = shape
+        self._blobs, self._form = blobs, form
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Those maps, float32 (len(rows), channels, height, width)."""
+        return np.stack([maps.decode(self._blobs[int(row)], self.shape, self._form) for row in rows])
 
 
 def read_choice(path: Path) -> dict[str, list[Column]]:

@@ -2,61 +2,58 @@
 
 import logging
 import shutil
-from typing import Literal
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
-from goulot import extraction, layout
+from goulot import engine, extraction, feeding, layout
 from goulot.artifacts import read_table, write_json, write_table
-from goulot.backbones import BackboneParams, Pooling, load
+from goulot.backbones import BackboneParams, load
+from goulot.engine import EngineParams
 from goulot.errors import ParamsError, choices
 from goulot.images import Shards
-from goulot.params import Section
-from goulot.store import Store
+from goulot.maps import Form
+from goulot.store import VECTORS
+from goulot.taps import Pooling
 
 log = logging.getLogger("goulot")
 
 
-class Params(Section):
+class Params(EngineParams):
     """Which networks are read, how, and on what."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto is bfloat16 where it is fast"
-    )
-    batch: int = Field(16, ge=1, le=4096, description="images a forward pass; 8 to 16 on a CPU, 64 and more on a GPU")
-    threads: int | None = Field(None, ge=1, le=256, description="empty means every core")
     poolings: tuple[Pooling, ...] = Field(("avg", "max"), min_length=1, description="how a map becomes a vector")
+    maps: Form = Field("float16", description="how whole maps are kept; int8 has a scale a channel")
     backbones: dict[str, BackboneParams] = Field(min_length=1, description="the networks, by a name of yours")
 
 
 def run(params: Params, backbone: str) -> None:
-    """Write `data/extract/<backbone>/`: rows.parquet, one .npy a tap and pooling, meta.json last."""
+    """Write `data/extract/<backbone>/`: rows.parquet, one .npy a tap and pooling, meta.json last.
+
+    Maps stay in the feature store, where the rows' names find them.
+    """
     if backbone not in params.backbones:
         raise ParamsError(choices("backbone", backbone, params.backbones, "params.yaml defines"))
-    folder = layout.features(backbone)
+    folder, root = layout.features(backbone), layout.store()
     shutil.rmtree(folder, ignore_errors=True)
-    engine = extraction.resolve_engine(params.device, params.dtype, params.batch, params.threads)
     network = load(backbone, params.backbones[backbone])
     manifest = read_table(layout.MANIFEST)
     plan = _plan(manifest)
-    store = Store(layout.store(), {**network.key(), **engine.key()})
     shards = Shards(layout.SHARDS, manifest)
-    seconds = extraction.extract(network, engine, shards, plan, store, params.poolings)
-    widths = extraction.assemble(network, plan, store, params.poolings, folder)
-    columns = extraction.costs(network, widths, params.poolings)
-    write_table(folder / "rows.parquet", plan[["image_id", "view"]])
-    write_json(folder / "meta.json", {**extraction.describe(network, engine), "columns": columns, "rows": len(plan)})
-    log.info(
-        "extracted %s: %s rows x %s columns in %.0f s (%.0f rows/s), %.1f KB a row",
-        backbone,
-        f"{len(plan):,}",
-        f"{sum(widths.values()):,}",
-        seconds,
-        len(plan) / max(seconds, 1e-9),
-        sum(widths.values()) * 2 / 1000,
-    )
+    wanted = extraction.Wanted.of(network, params.poolings, params.maps)
+    kept = engine.record(params, network, root)
+    sample = feeding.trial(network, shards, plan, params.threads or engine.cores())
+    settled = engine.settle(params, network, kept, len(plan), sample)
+    used, seconds = extraction.extract(network, settled, kept, shards, plan, root, wanted)
+    names, parts = plan["name"].tolist(), extraction.stores(root, network, used, wanted)
+    extraction.assemble(names, parts[VECTORS], wanted, folder)
+    columns = extraction.costs(wanted)
+    whole = extraction.map_costs(wanted, extraction.map_bytes(names, parts, wanted))
+    write_table(folder / "rows.parquet", plan[["image_id", "view", "name"]])
+    about = {"columns": columns, "maps": whole, "rows": len(plan)}
+    write_json(folder / "meta.json", {**extraction.describe(network, used), **about})
+    _report(backbone, {**columns, **whole}, len(plan), seconds)
 
 
 def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -64,3 +61,17 @@ def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
     places = manifest[["image_id", "sha256", "shard", "row"]]
     plan = read_table(layout.VIEWS).merge(places, on="image_id", how="left", validate="many_to_one")
     return plan.assign(name=extraction.row_names(plan))
+
+
+def _report(backbone: str, columns: dict[str, dict[str, Any]], rows: int, seconds: float) -> None:
+    """Say what was done and what a row takes at each depth."""
+    sizes = ", ".join(f"{column} {about['bytes']:,}" for column, about in columns.items())
+    log.info("%s: bytes a row: %s", backbone, sizes)
+    log.info(
+        "extracted %s: %s rows in %.0f s (%.0f rows/s), %.1f KB a row",
+        backbone,
+        f"{rows:,}",
+        seconds,
+        rows / max(seconds, 1e-9),
+        sum(about["bytes"] for about in columns.values()) / 1000,
+    )
