@@ -1,5 +1,7 @@
 """The run form: each stage's own params, every one optional, so that empty means "as in params.yaml".
 
+The page leaves empty boxes out of what it sends; a null that was written there is meant.
+
 Derived from the models that the stages themselves use: the bounds, choices and descriptions on the page
 cannot differ from those that hold. What a single field cannot tell (that a name is known, that two values
 fit) is checked by the stage's own model on the whole section before anything runs.
@@ -9,12 +11,13 @@ the models are built when overrides are given, and the form's schema is kept in 
 is the same.
 """
 
+import json
 import pkgutil
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from dvc.utils.serialize import load_yaml
 from pydantic import (
@@ -44,7 +47,7 @@ class Overrides(RootModel[dict[str, Any]]):
     def _within_bounds(self) -> "Overrides":
         if self.root:
             filled = form().model_validate(self.root).model_dump(mode="json", exclude_unset=True)
-            self.root = {name: values for name, values in _set(filled).items() if values}
+            self.root = {name: values for name, values in filled.items() if values}
         return self
 
     @classmethod
@@ -69,10 +72,10 @@ class Form(BaseModel):
 
 def check(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """Check the sections as they would be. Raises ParamsError with the reason before anything runs."""
-    for name, values in overrides.items():
-        section = deepcopy(document.get(name, {}))
-        merge(section, values)
-        params.parse(name, section, sections()[name])
+    merged = deepcopy(dict(document))
+    merge(merged, overrides)
+    for name in overrides:
+        params.parse(name, merged[name], sections()[name])
 
 
 @cache
@@ -115,15 +118,11 @@ def _annotation(info: FieldInfo) -> Any:
 
 
 def _field(info: FieldInfo) -> Any:
-    described = info.description
+    told = [info.description or ""]
     if get_origin(info.annotation) is dict:
-        described = f"{described or ''} (JSON, merged into params.yaml; null takes an entry out)".strip()
+        told.append("(JSON, merged into params.yaml; null takes an entry out)")
+        told += [f"e.g. {json.dumps(example)}" for example in info.examples or []]
+    elif type(None) in get_args(info.annotation):
+        told.append("(to empty it: choose Use JSON input in the menu at the right and write null)")
+    described = " ".join(filter(None, told))
     return Field(default=None, description=described, json_schema_extra=info.json_schema_extra)
-
-
-def _set(filled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections without the fields that are empty."""
-    return {
-        name: {key: value for key, value in (values or {}).items() if value is not None}
-        for name, values in filled.items()
-    }

@@ -20,8 +20,9 @@ def plain(field: Mapping[str, Any]) -> dict[str, Any]:
         return {**rest, **({"anyOf": kinds} if kinds else {})}
     merged = {**kinds[0], **rest}
     if merged.get("type") == "boolean":
-        # A switch could not be left as it is.
+        # A switch could not be left as it is; the page shows choices without a type as a list.
         merged["enum"] = [True, False]
+        del merged["type"]
     if said := " ".join(filter(None, [merged.get("description"), bounds(merged)])):
         merged["description"] = said
     return merged

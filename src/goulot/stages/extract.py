@@ -28,7 +28,11 @@ class Params(Section):
     batch: int = Field(16, ge=1, le=4096, description="images a forward pass; 8 to 16 on a CPU, 64 and more on a GPU")
     threads: int | None = Field(None, ge=1, le=256, description="empty means every core")
     poolings: tuple[Pooling, ...] = Field(("avg", "max"), min_length=1, description="how a map becomes a vector")
-    backbones: dict[str, BackboneParams] = Field(min_length=1, description="the networks, by a name of yours")
+    backbones: dict[str, BackboneParams] = Field(
+        min_length=1,
+        description="the networks, by a name of yours",
+        examples=[{"r18": {"model": "resnet18", "weights": "timm"}, "lite2": None}],
+    )
 
 
 def run(params: Params, backbone: str) -> None:
