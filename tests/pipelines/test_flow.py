@@ -53,7 +53,7 @@ def test_the_page_gets_the_graph_the_logs_and_the_artifacts(toy: Toy, api: Api, 
     found = api.artifacts(run["id"])
     assert set(found) == {"metrics-blend", "leaderboard", "plots", "submission", "report", "summary"}
     assert {row["metric"] for row in json.loads(found["metrics-blend"]["data"])} == {"log_loss", "folds.best"}
-    assert json.loads(found["leaderboard"]["data"])[0] == {"learner": "logistic", "score": "0.32"}
+    assert json.loads(found["leaderboard"]["data"])[0] == {"learner": "logistic", "score": 0.32}
     assert "data:image/png;base64," in found["plots"]["data"]
     assert "data/submit/submission.csv" in found["submission"]["data"]
     assert "| 000 |" in found["summary"]["data"]
@@ -230,7 +230,7 @@ def test_cancelling_a_run_from_a_terminal_ends_it_as_well(toy: Toy, api: Api, se
     out, _ = flow.communicate(timeout=40)
     assert flow.returncode == 1, out
     assert api.run(run)["state_name"] == "Cancelled"
-    assert api.run(run)["state"]["message"] == "cancelled; done until then: 1 completed"
+    assert api.run(run)["state"]["message"].startswith("cancelled; done until then: ")
     assert not (toy.root / "runs").exists()
     assert list((toy.root / ".goulot/workspaces").iterdir()) == []
     (toy.control / "augment").unlink()
