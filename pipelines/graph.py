@@ -5,6 +5,8 @@ another stage's outs, or lies inside one) is understood exactly as by `dvc repro
 this process with DVC's own checks: a stage that is up to date costs no child process.
 """
 
+import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -135,10 +137,14 @@ def settle_lock_order(graph: Graph) -> None:
         wanted = [name for name in dict.fromkeys((*graph.locked, *graph.stages, *present)) if name in present]
         if wanted == present:
             return
-        with modify_yaml(path) as data:
+        # Written beside and moved into place: a run killed now must not leave half a lock file.
+        fresh = graph.root / ".dvc" / "tmp" / LOCK_FILE
+        shutil.copyfile(path, fresh)
+        with modify_yaml(fresh) as data:
             entries = dict(data["stages"])
             data["stages"].clear()
             data["stages"].update({name: entries[name] for name in wanted})
+        os.replace(fresh, path)
 
 
 @contextmanager
