@@ -189,7 +189,11 @@ def test_a_run_without_any_server_works(toy: Toy, tmp_path: Path) -> None:
         (["-S", "augment.views=99"], "augment.views: Input should be less than or equal to 64"),
         (["-S", "augment.policy=wild"], "policy"),
         (["-S", "augment.angle=1"], "augment.angle"),
+        (["-S", "augment.seed="], "augment.seed is None: input should be a valid integer"),
+        (["-S", "augment.views=2", "-S", "augment.views.x=1"], "'augment.views.x=1' contradicts another setting"),
+        (["-S", "augment.views=[1"], "the value of 'augment.views=[1' is not YAML"),
         (["-S", "views"], "section.key=value"),
+        (["--side-by-side", "-1"], "greater than or equal to 0"),
         (["nowhere"], "unknown stage 'nowhere'"),
     ],
 )
