@@ -47,7 +47,12 @@ class Overrides(RootModel[dict[str, Any]]):
     def _within_bounds(self) -> "Overrides":
         if self.root:
             filled = form().model_validate(self.root).model_dump(mode="json", exclude_unset=True)
-            self.root = {name: values for name, values in filled.items() if values}
+            # A box that was filled in and emptied again leaves a mapping behind.
+            wanted = {
+                name: {key: value for key, value in (values or {}).items() if value != {}}
+                for name, values in filled.items()
+            }
+            self.root = {name: values for name, values in wanted.items() if values}
         return self
 
     @classmethod
@@ -66,7 +71,9 @@ class Form(BaseModel):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Describe the fields as plain ones, not required: the page then shows an empty box for each."""
         schema = handler.resolve_ref_schema(handler(core))
-        schema["properties"] = {name: schemas.plain(field) for name, field in schema.get("properties", {}).items()}
+        fields = schema.get("properties", {})
+        # Named as in params.yaml.
+        schema["properties"] = {name: schemas.plain(field) | {"title": name} for name, field in fields.items()}
         return schema
 
 
@@ -105,24 +112,30 @@ def _pipeline_order() -> list[str]:
 
 def _section_form(name: str, model: type[Section]) -> Any:
     described = (model.__doc__ or "").strip().partition("\n")[0] or f"Params of {name}."
+    section = _optional(model, described)
+    return (section, Field(default_factory=section, description=described))
+
+
+def _optional(model: type[BaseModel], described: str | None = None) -> type[Form]:
+    """Return the model with every field optional, also those of the models in it."""
     fields: dict[str, Any] = {key: (_annotation(info) | None, _field(info)) for key, info in model.model_fields.items()}
-    section = create_model(f"{name.capitalize()}Form", __base__=Form, __doc__=described, **fields)
-    return (section, Field(default_factory=section, title=name, description=described))
+    return create_model(f"{model.__module__}.{model.__name__}Form", __base__=Form, __doc__=described, **fields)
 
 
 def _annotation(info: FieldInfo) -> Any:
     """Return the field's type with its bounds; a family, keyed by names of the user's, as a mapping."""
     if get_origin(info.annotation) is dict:
         return dict[str, Any]
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return _optional(info.annotation)
     return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
 
 
 def _field(info: FieldInfo) -> Any:
-    told = [info.description or ""]
+    extra = dict(info.json_schema_extra) if isinstance(info.json_schema_extra, Mapping) else {}
     if get_origin(info.annotation) is dict:
-        told.append("(JSON, merged into params.yaml; null takes an entry out)")
-        told += [f"e.g. {json.dumps(example)}" for example in info.examples or []]
+        examples = [f"e.g. {json.dumps(example)}" for example in info.examples or []]
+        extra["hint"] = " ".join(["(JSON, merged into params.yaml; null takes an entry out)", *examples])
     elif type(None) in get_args(info.annotation):
-        told.append("(to empty it: choose Use JSON input in the menu at the right and write null)")
-    described = " ".join(filter(None, told))
-    return Field(default=None, description=described, json_schema_extra=info.json_schema_extra)
+        extra["hint"] = "null as JSON input, in the menu at the right, empties it"
+    return Field(default=None, description=info.description, json_schema_extra=extra)

@@ -60,15 +60,27 @@ def test_the_flow_offers_targets_force_and_whether_to_keep_the_run() -> None:
     assert all(described["description"] for described in offered.values())
 
 
+def test_boxes_are_named_as_in_params_yaml_and_say_all_of_their_description() -> None:
+    assert field("ingest", "max_quarantined")["title"] == "max_quarantined"
+    assert field("ingest", "train")["title"] == "train"
+    assert "sample:&lt;name>" in field("fetch", "source")["description"]
+
+
+def test_one_value_of_a_table_is_enough() -> None:
+    assert "required" not in field("ingest", "train")
+    filled = forms.Overrides.model_validate({"ingest": {"train": {"label": "y"}}})
+    assert filled.root == {"ingest": {"train": {"label": "y"}}}
+
+
 def test_only_what_was_filled_in_is_an_override() -> None:
-    filled = forms.Overrides.model_validate({"augment": {"views": 5}, "blend": {}})
+    filled = forms.Overrides.model_validate({"augment": {"views": 5}, "blend": {}, "ingest": {"train": {}}})
     assert filled.root == {"augment": {"views": 5}}
 
 
 def test_what_may_be_empty_can_be_emptied() -> None:
     filled = forms.Overrides.model_validate({"extract": {"threads": None}})
     assert filled.root == {"extract": {"threads": None}}
-    assert "write null" in field("extract", "threads")["description"]
+    assert "null as JSON input" in field("extract", "threads")["description"]
     forms.check({"extract": {"threads": 4, "backbones": {"a": {"model": "resnet18"}}}}, filled.root)
     with pytest.raises(ParamsError, match="augment.seed is None"):
         forms.check({"augment": {"seed": 1}}, forms.Overrides.model_validate({"augment": {"seed": None}}).root)
