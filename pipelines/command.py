@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from goulot.errors import GoulotError
 from pipelines.errors import PipelineError
@@ -30,6 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
     except GoulotError as error:
         sys.exit(str(error))
+    except RuntimeError as error:
+        if not str(error).startswith("Failed to reach API"):
+            raise
+        sys.exit(f"{error}; start that server, or unset PREFECT_API_URL to do without one")
     sys.exit(0 if state.is_completed() else 1)
 
 
@@ -39,13 +44,22 @@ def nested(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         path, equals, value = setting.partition("=")
         *parents, last = path.split(".")
-        if not equals or not parents:
+        if not equals or not parents or not all([*parents, last]):
             raise PipelineError(f"cannot read {setting!r}; it has to look like section.key=value")
         place = document
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = YAML(typ="safe").load(value)
+            if not isinstance(place, dict):
+                raise PipelineError(f"{setting!r} contradicts another setting, which gives {parent!r} a value")
+        place[last] = _value(setting, value)
     return document
+
+
+def _value(setting: str, value: str) -> Any:
+    try:
+        return YAML(typ="safe").load(value)
+    except YAMLError as error:
+        raise PipelineError(f"the value of {setting!r} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

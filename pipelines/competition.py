@@ -1,7 +1,8 @@
 """One run of the pipeline, from the wish to the results; called by the flow `compete`."""
 
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
@@ -11,10 +12,10 @@ from typing import Any
 from dvc.utils.serialize import load_yaml
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from goulot import layout
-from pipelines import experiment, forms, graph, locks, publish, tasks, workspace
+from pipelines import experiment, forms, graph, locks, presence, publish, states, tasks, workspace
 from pipelines import session as sessions
 from pipelines.session import Session
 from pipelines.workspace import Workspace
@@ -37,23 +38,25 @@ def run(wish: Wish, log: Log) -> State[Any]:
     """Bring the targets up to date, in place or, with overrides, in a workspace of the run's own."""
     started = time.monotonic()
     main = graph.find_root()
-    if wish.overrides:
-        forms.check(load_yaml(main / layout.PARAMS), wish.overrides)
+    params = load_yaml(main / layout.PARAMS) if wish.overrides else {}
+    forms.check(params, wish.overrides)
+    names = experiment.free_names(main, publish.key(str(flow_run.name or "run")) or "run")
     with (
-        sessions.opened(main, _name(main), side_by_side=wish.side_by_side, force=wish.force) as here,
+        presence.announced(main, names, str(flow_run.id)) as name,
+        sessions.opened(main, name, side_by_side=wish.side_by_side, force=wish.force) as here,
+        states.cancellable(here.stop),
         ExitStack() as held,
     ):
-        for name in workspace.sweep(main):
-            log.info("swept the workspace of the run %s, whose process is gone", name)
+        tidy(main, log.info)
         apart = None
         if wish.overrides:
             apart = held.enter_context(workspace.isolated(here, wish.overrides, log.info))
-            spelled = " ".join(f"-S '{item}'" for item in experiment.spell(dict(wish.overrides)))
+            spelled = " ".join(f"-S {shlex.quote(item)}" for item in experiment.spell(params, wish.overrides))
             here.alone = lambda stage: f"dvc exp run --temp --single-item {spelled} {stage}"
         else:
             held.enter_context(_alone_in(here, log))
-        if failed := _stages(here, wish, log):
-            return failed
+        if ended := _stages(here, wish, log):
+            return ended
         results = _results(here, apart, wish)
         publish.leaderboard(here.root)
         publish.plots(here.root, here.graph)
@@ -62,9 +65,13 @@ def run(wish: Wish, log: Log) -> State[Any]:
         return Completed(message=_in_short(here.done))
 
 
-def _name(main: Path) -> str:
-    """Return the run's name on the page as one that a folder and a git reference can bear."""
-    return experiment.free_name(main, publish.key(str(flow_run.name or "run")) or "run")
+def tidy(main: Path, say: Callable[[str], None]) -> None:
+    """Put right what runs left whose process is gone: what the server shows of them, and their workspaces."""
+    for name, run_id in presence.gone(main):
+        if states.mark_crashed(run_id):
+            say(f"the run {name} was still shown as running; its process is gone")
+    for name in workspace.sweep(main):
+        say(f"swept the workspace of the run {name}, whose process is gone")
 
 
 @contextmanager
@@ -79,7 +86,7 @@ def _alone_in(here: Session, log: Log) -> Iterator[None]:
 
 
 def _stages(here: Session, wish: Wish, log: Log) -> State[Any] | None:
-    """Run the stages; return the run's state if one failed."""
+    """Run the stages; return the run's state if they did not all go well."""
     for line in locks.clear_stale(here.root):
         log.info("%s", line)
     here.graph = graph.read(here.root, wish.targets)
@@ -93,11 +100,13 @@ def _stages(here: Session, wish: Wish, log: Log) -> State[Any] | None:
         raise
     finally:
         graph.settle_lock_order(here.graph)
-    states = {name: future.state for name, future in futures.items()}
-    failed = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
+    if here.stop.wished():
+        return Cancelled(message=f"cancelled; done until then: {_in_short(here.done) or 'nothing'}")
+    ended = {name: future.state for name, future in futures.items()}
+    failed = {name: state for name, state in ended.items() if state.is_failed() or state.is_crashed()}
     if not failed:
         return None
-    not_run = [name for name, state in states.items() if not state.is_final()]
+    not_run = [name for name, state in ended.items() if not state.is_final()]
     return Failed(message=_failure(failed, not_run))
 
 

@@ -9,7 +9,8 @@ saves nothing.
 import getpass
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ from dvc.repo.experiments.refs import ExpRefInfo
 
 from pipelines import git
 from pipelines.errors import PipelineError
-from pipelines.session import IGNORED
+from pipelines.session import IGNORED, RUNS, STATE, WORKSPACES
+
+ABSENT = object()
 
 
-def free_name(main: Path, wanted: str) -> str:
-    """Return the name, with a number behind it if a run or an experiment has it already."""
-    taken = {path.name for path in (main / "runs").glob("*")} | {
+def free_names(main: Path, wanted: str) -> Iterator[str]:
+    """Yield the name and then the name with a number, without those that a run or an experiment has already."""
+    taken = {path.name for folder in (RUNS, f"{STATE}/{WORKSPACES}") for path in (main / folder).glob("*")} | {
         ref.rpartition("/")[2] for ref in git.git(main, "for-each-ref", "--format=%(refname)", "refs/exps").split()
     }
-    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
+    for name in chain([wanted], (f"{wanted}-{number}" for number in count(2))):
+        if name not in taken:
+            yield name
 
 
 def save(root: Path, name: str) -> str:
@@ -40,15 +44,26 @@ def save(root: Path, name: str) -> str:
     return name
 
 
-def spell(overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the overrides as DVC's `-S` takes them."""
-    spelled = []
-    for key, value in overrides.items():
-        if isinstance(value, Mapping):
-            spelled += spell(value, f"{prefix}{key}.")
-        else:
-            spelled.append(f"{prefix}{key}={json.dumps(value)}")
-    return spelled
+def spell(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+    """Return the overrides of a document of params as DVC's `-S` takes them."""
+    return [
+        text
+        for name, fields in overrides.items()
+        for field, value in fields.items()
+        for text in _spelled(f"{name}.{field}", (document.get(name) or {}).get(field, ABSENT), value)
+    ]
+
+
+def _spelled(path: str, present: Any, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            there = present.get(key, ABSENT) if isinstance(present, Mapping) else ABSENT
+            if inner is None and there is not ABSENT:
+                yield f"~{path}.{key}"
+            elif inner is not None:
+                yield from _spelled(f"{path}.{key}", there, inner)
+    else:
+        yield f"{'++' if present is ABSENT else ''}{path}={json.dumps(value)}"
 
 
 def _identity(root: Path) -> dict[str, str]:

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 from pydantic import Field
 
+from goulot.errors import GoulotError
 from pipelines import competition, forms
-from pipelines.errors import PipelineError
+from pipelines.errors import RunStoppedError
 
 Keep = Literal["with overrides", "always", "never"]
 NOTHING = forms.Overrides()
@@ -39,7 +40,9 @@ def compete(
     wish = competition.Wish(overrides.root, tuple(targets), force, kept, side_by_side)
     try:
         return competition.run(wish, get_run_logger())
-    except PipelineError as error:
+    except RunStoppedError as error:
+        return Cancelled(message=str(error))
+    except GoulotError as error:
         return Failed(message=str(error))
 
 
@@ -55,7 +58,10 @@ def send(run: str = "", message: str = "", competition_name: str = "") -> Any:
     from goulot.commands import send as command
 
     log = get_run_logger()
-    answer = command.run(run or None, message=message or None, competition=competition_name or None)
+    try:
+        answer = command.run(run or None, message=message or None, competition=competition_name or None)
+    except GoulotError as error:
+        return Failed(message=str(error))
     for line in answer.lines():
         log.info("%s", line)
     create_table_artifact(key="sent", table=[answer.row()], description="What the competition answered")

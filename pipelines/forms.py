@@ -1,5 +1,7 @@
 """The run form: each stage's own params, every one optional, so that empty means "as in params.yaml".
 
+The page leaves empty boxes out of what it sends; a null that was written there is meant.
+
 Derived from the models that the stages themselves use: the bounds, choices and descriptions on the page
 cannot differ from those that hold. What a single field cannot tell (that a name is known, that two values
 fit) is checked by the stage's own model on the whole section before anything runs.
@@ -9,12 +11,13 @@ the models are built when overrides are given, and the form's schema is kept in 
 is the same.
 """
 
+import json
 import pkgutil
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from dvc.utils.serialize import load_yaml
 from pydantic import (
@@ -44,7 +47,12 @@ class Overrides(RootModel[dict[str, Any]]):
     def _within_bounds(self) -> "Overrides":
         if self.root:
             filled = form().model_validate(self.root).model_dump(mode="json", exclude_unset=True)
-            self.root = {name: values for name, values in _set(filled).items() if values}
+            # A box that was filled in and emptied again leaves a mapping behind.
+            wanted = {
+                name: {key: value for key, value in (values or {}).items() if value != {}}
+                for name, values in filled.items()
+            }
+            self.root = {name: values for name, values in wanted.items() if values}
         return self
 
     @classmethod
@@ -63,16 +71,18 @@ class Form(BaseModel):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Describe the fields as plain ones, not required: the page then shows an empty box for each."""
         schema = handler.resolve_ref_schema(handler(core))
-        schema["properties"] = {name: schemas.plain(field) for name, field in schema.get("properties", {}).items()}
+        fields = schema.get("properties", {})
+        # Named as in params.yaml.
+        schema["properties"] = {name: schemas.plain(field) | {"title": name} for name, field in fields.items()}
         return schema
 
 
 def check(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """Check the sections as they would be. Raises ParamsError with the reason before anything runs."""
-    for name, values in overrides.items():
-        section = deepcopy(document.get(name, {}))
-        merge(section, values)
-        params.parse(name, section, sections()[name])
+    merged = deepcopy(dict(document))
+    merge(merged, overrides)
+    for name in overrides:
+        params.parse(name, merged[name], sections()[name])
 
 
 @cache
@@ -102,28 +112,30 @@ def _pipeline_order() -> list[str]:
 
 def _section_form(name: str, model: type[Section]) -> Any:
     described = (model.__doc__ or "").strip().partition("\n")[0] or f"Params of {name}."
+    section = _optional(model, described)
+    return (section, Field(default_factory=section, description=described))
+
+
+def _optional(model: type[BaseModel], described: str | None = None) -> type[Form]:
+    """Return the model with every field optional, also those of the models in it."""
     fields: dict[str, Any] = {key: (_annotation(info) | None, _field(info)) for key, info in model.model_fields.items()}
-    section = create_model(f"{name.capitalize()}Form", __base__=Form, __doc__=described, **fields)
-    return (section, Field(default_factory=section, title=name, description=described))
+    return create_model(f"{model.__module__}.{model.__name__}Form", __base__=Form, __doc__=described, **fields)
 
 
 def _annotation(info: FieldInfo) -> Any:
     """Return the field's type with its bounds; a family, keyed by names of the user's, as a mapping."""
     if get_origin(info.annotation) is dict:
         return dict[str, Any]
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return _optional(info.annotation)
     return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
 
 
 def _field(info: FieldInfo) -> Any:
-    described = info.description
+    extra = dict(info.json_schema_extra) if isinstance(info.json_schema_extra, Mapping) else {}
     if get_origin(info.annotation) is dict:
-        described = f"{described or ''} (JSON, merged into params.yaml; null takes an entry out)".strip()
-    return Field(default=None, description=described, json_schema_extra=info.json_schema_extra)
-
-
-def _set(filled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections without the fields that are empty."""
-    return {
-        name: {key: value for key, value in (values or {}).items() if value is not None}
-        for name, values in filled.items()
-    }
+        examples = [f"e.g. {json.dumps(example)}" for example in info.examples or []]
+        extra["hint"] = " ".join(["(JSON, merged into params.yaml; null takes an entry out)", *examples])
+    elif type(None) in get_args(info.annotation):
+        extra["hint"] = "null as JSON input, in the menu at the right, empties it"
+    return Field(default=None, description=info.description, json_schema_extra=extra)

@@ -5,6 +5,8 @@ another stage's outs, or lies inside one) is understood exactly as by `dvc repro
 this process with DVC's own checks: a stage that is up to date costs no child process.
 """
 
+import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +39,17 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot that `dvc.yaml` defines on two columns of a table. `template` is DVC's name for its kind."""
+
+    title: str
+    template: str
+    table: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """The stages to run, each after all it needs, in the order in which `dvc repro` would run them.
 
@@ -49,7 +62,8 @@ class Graph:
     stale: Mapping[str, str | None]
     locked: tuple[str, ...]
     metrics: tuple[str, ...]
-    plots: tuple[str, ...]
+    plots: tuple[Plot, ...]
+    pictures: tuple[str, ...]
 
     def owner(self, path: str) -> str | None:
         """Return the stage that writes the path, None if none of the graph does."""
@@ -69,7 +83,7 @@ class Graph:
         return found
 
 
-EMPTY = Graph(root=Path(), stages={}, stale={}, locked=(), metrics=(), plots=())
+EMPTY = Graph(root=Path(), stages={}, stale={}, locked=(), metrics=(), plots=(), pictures=())
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -95,7 +109,8 @@ def read(root: Path, targets: Iterable[str] = ()) -> Graph:
             stale={names[stage]: _why_stale(stage) for stage in plan},
             locked=locked,
             metrics=tuple(dict.fromkeys(_metrics(plan, project.metrics))),
-            plots=tuple(dict.fromkeys(_plot_paths(project.plots))),
+            plots=tuple(_plots(project.plots)),
+            pictures=tuple(dict.fromkeys(_pictures(project.plots))),
         )
 
 
@@ -122,10 +137,14 @@ def settle_lock_order(graph: Graph) -> None:
         wanted = [name for name in dict.fromkeys((*graph.locked, *graph.stages, *present)) if name in present]
         if wanted == present:
             return
-        with modify_yaml(path) as data:
+        # Written beside and moved into place: a run killed now must not leave half a lock file.
+        fresh = graph.root / ".dvc" / "tmp" / LOCK_FILE
+        shutil.copyfile(path, fresh)
+        with modify_yaml(fresh) as data:
             entries = dict(data["stages"])
             data["stages"].clear()
             data["stages"].update({name: entries[name] for name in wanted})
+        os.replace(fresh, path)
 
 
 @contextmanager
@@ -213,7 +232,27 @@ def _metrics(plan: Iterable[Any], declared: Iterable[str]) -> Iterator[str]:
         yield from (_inside(out) for out in stage.outs if out.metric)
 
 
-def _plot_paths(plots: Iterable[Any]) -> Iterator[str]:
-    """Yield the files that `plots:` names, as strings or as mappings of a file to its axes."""
-    for plot in plots:
-        yield from plot if isinstance(plot, Mapping) else [plot]
+def _plots(declared: Iterable[Any]) -> Iterator[Plot]:
+    """Yield the plots that name one table and a column of it for each axis."""
+    for name, definition in _definitions(declared):
+        (table, x), (other, y) = (_axis(name, definition.get(axis)) for axis in ("x", "y"))
+        if table == other and x and y:
+            yield Plot(str(definition.get("title", name)), str(definition.get("template", "linear")), table, x, y)
+
+
+def _axis(name: str, axis: Any) -> tuple[str, str]:
+    """Return an axis as a table and a column: a mapping of the two, or a column of the table that names the plot."""
+    table, column = next(iter(axis.items())) if isinstance(axis, Mapping) and len(axis) == 1 else (name, axis)
+    return str(table), column if isinstance(column, str) else ""
+
+
+def _pictures(declared: Iterable[Any]) -> Iterator[str]:
+    """Yield the files that are shown as they are."""
+    yield from (name for name, definition in _definitions(declared) if not definition)
+
+
+def _definitions(declared: Iterable[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the entries of `plots:`, which are names or mappings of a name to its definition."""
+    for entry in declared:
+        for name, definition in (entry if isinstance(entry, Mapping) else {entry: None}).items():
+            yield name, definition or {}

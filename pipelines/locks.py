@@ -32,8 +32,18 @@ class FileLock:
         except BlockingIOError:
             os.close(handle)
             return False
+        if not self._is_named(handle):
+            # Whoever held it last has removed the file meanwhile: it would lock nobody out.
+            os.close(handle)
+            return False
         self.handle = handle
         return True
+
+    def _is_named(self, handle: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def wait(self, stopped: Callable[[], bool] = lambda: False, waiting: Callable[[], None] = lambda: None) -> None:
         """Take the lock, however long it takes; call `waiting` once if it is not free at once."""

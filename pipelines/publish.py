@@ -20,7 +20,7 @@ from pipelines.graph import Graph
 ROWS = 100
 FIRST_ROWS = 5
 PICTURES = 8
-PICTURE_BYTES = 400_000
+PICTURE_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,12 @@ class Results:
 
 def stage_metrics(root: Path, graph: Graph, stage: str) -> None:
     """Show the numbers that the stage wrote, as `dvc metrics show` lists them."""
+    own = [layout.metrics(Path(out)).as_posix() for out in graph.stages[stage].outs]
+    declared = [path for path in graph.metrics if graph.owner(path) == stage]
     rows = [
-        {"metric": name, "value": value}
-        for path in graph.metrics
-        if graph.owner(path) == stage and (root / path).is_file()
+        {"metric": name, "value": short(value)}
+        for path in dict.fromkeys([*declared, *own])
+        if (root / path).is_file()
         for name, value in numbers(root / path)
     ]
     if rows:
@@ -47,18 +49,22 @@ def stage_metrics(root: Path, graph: Graph, stage: str) -> None:
 def leaderboard(root: Path) -> None:
     """Show the learners and their scores."""
     if rows := table(root / layout.LEADERBOARD, ROWS):
-        create_table_artifact(key="leaderboard", table=rows, description="The learners, best first")
+        shown = [{name: short(value) for name, value in row.items()} for row in rows]
+        create_table_artifact(key="leaderboard", table=shown, description="The learners and their blend, out of fold")
 
 
 def plots(root: Path, graph: Graph) -> None:
-    """Show the pictures that the pipeline names as plots and those beside the report."""
-    found = [(path, root / path) for path in dict.fromkeys(_pictures(root, graph))]
-    shown = [(path, picture(file)) for path, file in found if file.stat().st_size <= PICTURE_BYTES][:PICTURES]
+    """Show the plots and pictures that the pipeline declares, and the pictures beside the report."""
+    from pipelines import drawings  # brings matplotlib
+
+    shown = [(plot.title, drawing) for plot in graph.plots if (drawing := drawings.drawn(plot, root))]
+    files = [root / path for path in dict.fromkeys(_pictures(root, graph))]
+    shown += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
     if not shown:
         return
-    text = "\n\n".join(f"### {path}\n\n{image}" for path, image in shown)
-    if left := len(found) - len(shown):
-        text += f"\n\n{left} more lie in the workspace; the report shows them."
+    text = "\n\n".join(f"### {title}\n\n{picture(title, data)}" for title, data in shown[:PICTURES])
+    if (left := len(shown) - PICTURES) > 0:
+        text += f"\n\n{left} more lie in the workspace."
     create_markdown_artifact(key="plots", markdown=text, description="The key pictures")
 
 
@@ -136,13 +142,26 @@ def markdown_table(rows: list[dict[str, str]]) -> list[str]:
     return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in cells]
 
 
-def picture(path: Path) -> str:
-    """Return a PNG as markdown that holds it whole: the page cannot read this machine's files."""
-    return f"![{path.stem}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
+def picture(title: str, data: bytes) -> str:
+    """Return a picture as markdown that holds it whole: the page cannot read this machine's files."""
+    from pipelines import drawings
+
+    kind = "png"
+    if len(data) > PICTURE_BYTES:
+        kind, data = "jpeg", drawings.reduced(data)
+    return f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
+
+
+def short(value: Any) -> Any:
+    """Return a number with the digits that a person reads, everything else as it is."""
+    try:
+        return float(f"{float(value):.4g}") if "." in str(value) else value
+    except ValueError:
+        return value
 
 
 def _pictures(root: Path, graph: Graph) -> Iterator[str]:
-    for path in [*graph.plots, *graph.metrics, layout.REPORT.as_posix()]:
+    for path in [*graph.pictures, *graph.metrics, layout.REPORT.as_posix()]:
         place = root / path
         for file in sorted(place.rglob("*.png")) if place.is_dir() else [place]:
             if file.suffix == ".png" and file.is_file():

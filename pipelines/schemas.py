@@ -15,15 +15,15 @@ import goulot
 def plain(field: Mapping[str, Any]) -> dict[str, Any]:
     """Return an optional field's schema without its null and its default: a box that may stay empty."""
     kinds = [kind for kind in field.get("anyOf", []) if kind.get("type") != "null"]
-    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
-    if len(kinds) != 1:
-        return {**rest, **({"anyOf": kinds} if kinds else {})}
-    merged = {**kinds[0], **rest}
+    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default", "hint")}
+    merged = {**kinds[0], **rest} if len(kinds) == 1 else {**rest, **({"anyOf": kinds} if kinds else {})}
     if merged.get("type") == "boolean":
-        # A switch could not be left as it is.
+        # A switch could not be left as it is; the page shows choices without a type as a list.
         merged["enum"] = [True, False]
-    if said := " ".join(filter(None, [merged.get("description"), bounds(merged)])):
-        merged["description"] = said
+        del merged["type"]
+    if said := " ".join(filter(None, [merged.get("description"), bounds(merged), field.get("hint")])):
+        # The page takes it for markdown, in which <name> would be a tag and not be shown.
+        merged["description"] = said.replace("<", "&lt;")
     return merged
 
 

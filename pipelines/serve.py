@@ -29,7 +29,7 @@ from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
 from goulot.errors import GoulotError
-from pipelines import files, flows, graph, runner
+from pipelines import competition, files, flows, graph, runner
 from pipelines.errors import PipelineError
 from pipelines.session import STATE
 
@@ -52,9 +52,12 @@ def main(arguments: list[str] | None = None) -> None:
             api = held.enter_context(server(root, port))
         held.enter_context(temporary_settings({PREFECT_API_URL: api, PREFECT_RUNNER_POLL_FREQUENCY: POLL_S}))
         os.environ["PREFECT_API_URL"] = api
+        # The runs start where this process is, and what they read and write lies below the root.
+        os.chdir(root)
         os.environ["GOULOT_FILES_URL"] = held.enter_context(files.served(root, port + 1))
         page = PREFECT_UI_URL.value() or api.removesuffix("/api")
         console = Console()
+        competition.tidy(root, console.print)
         console.print(f"\nThe page: [link={page}/deployments]{page}/deployments[/link]  (Ctrl-C ends it)\n")
         serve(*deployments(root), print_starting_message=False)
 
@@ -83,11 +86,12 @@ def server(root: Path, port: int = PORT) -> Iterator[str]:
     port = port if _free(port) else _any_port()
     log = root / STATE / "server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)
+    # -P: the modules beside it would hide others of their names.
+    started = "-P", str(Path(__file__).with_name("server.py")), str(port)
     with log.open("wb") as out:
         # The guard ends the server with this process, however that ends.
         guard = subprocess.Popen(
-            [sys.executable, "-I", str(runner.GUARD), "2", sys.executable, "-m", *started],
+            [sys.executable, "-I", str(runner.GUARD), "2", sys.executable, *started],
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,

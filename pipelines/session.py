@@ -17,6 +17,7 @@ from pipelines.graph import EMPTY, Graph, why_stale
 
 STATE = ".goulot"
 RUNS = "runs"
+WORKSPACES = "workspaces"
 IGNORED = (f"{STATE}/", f"{RUNS}/")
 
 

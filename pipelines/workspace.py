@@ -2,8 +2,7 @@
 
 The user's files, `params.yaml` above all, are never touched. The workspace starts as the main checkout is,
 with what is not committed; its unchanged outputs come from the cache. It lies in `.goulot/workspaces/` and
-is removed when the run ends; if the run's process dies, the lock beside it is free and the next run sweeps
-it away.
+is removed when the run ends; if the run's process dies, the next run sweeps it away.
 """
 
 import json
@@ -20,12 +19,12 @@ from dvc.utils.collections import merge_dicts, remove_missing_keys
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from goulot import layout
-from pipelines import git, runner
+from pipelines import git, presence, runner
 from pipelines.errors import PipelineError
-from pipelines.locks import FileLock
-from pipelines.session import IGNORED, RUNS, STATE, Session
+from pipelines.session import IGNORED, RUNS, STATE, WORKSPACES, Session
 
-FOLDER = "workspaces"
+# What is on its way into a folder of results.
+COMING = ".coming-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +43,14 @@ def isolated(session: Session, overrides: Mapping[str, Any], say: Callable[[str]
     """Make a workspace with the overrides written into its `params.yaml`; remove it at the end."""
     main, name = session.main, session.name
     commit = git.head(main)
-    tree = main / STATE / FOLDER / name
-    lock = FileLock(tree.with_name(f"{name}.lock"))
-    if not lock.take():
-        raise PipelineError(f"a run named {name} is under way; give this one another name")
+    tree = main / STATE / WORKSPACES / name
+    prefix = git.git(main, "rev-parse", "--show-prefix").strip()
     try:
-        prefix = git.git(main, "rev-parse", "--show-prefix").strip()
         workspace = Workspace(name=name, main=main, tree=tree, root=tree / prefix, commit=commit)
         _fill(workspace, session, overrides, say)
         yield workspace
     finally:
         remove(main, tree)
-        lock.path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _fill(workspace: Workspace, session: Session, overrides: Mapping[str, Any], say: Callable[[str], None]) -> None:
@@ -83,14 +77,27 @@ def _fill(workspace: Workspace, session: Session, overrides: Mapping[str, Any], 
 
 
 def merge(document: Any, overrides: Mapping[str, Any]) -> None:
-    """Write the overrides into the document in place: mappings are merged, None takes a key out."""
-    for key, value in overrides.items():
-        if isinstance(value, Mapping) and isinstance(document.get(key), Mapping):
-            merge(document[key], value)
-        elif value is None:
-            document.pop(key, None)
+    """Write the overrides into the document in place, section by section.
+
+    A field that is None stands as null. A family is merged entry by entry, and None takes an entry out.
+    """
+    for name, fields in overrides.items():
+        section = document.setdefault(name, {})
+        for field, value in fields.items():
+            if isinstance(value, Mapping) and isinstance(section.get(field), Mapping):
+                _merge_family(section[field], value)
+            else:
+                section[field] = value
+
+
+def _merge_family(family: Any, entries: Mapping[str, Any]) -> None:
+    for name, value in entries.items():
+        if value is None:
+            family.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(family.get(name), Mapping):
+            _merge_family(family[name], value)
         else:
-            document[key] = dict(value) if isinstance(value, Mapping) else value
+            family[name] = value
 
 
 def _share_cache(main: Path, root: Path) -> None:
@@ -112,23 +119,18 @@ def remove(main: Path, tree: Path) -> None:
 
 
 def sweep(main: Path) -> list[str]:
-    """Remove the workspaces of runs whose process is gone; return their names."""
-    folder = main / STATE / FOLDER
-    swept = []
-    for tree in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
-        lock = FileLock(tree.with_name(f"{tree.name}.lock"))
-        if lock.take():
-            remove(main, tree)
-            lock.path.unlink(missing_ok=True)
-            lock.release()
-            swept.append(tree.name)
-    return swept
+    """Remove the workspaces of runs whose process is gone, and results half brought back; return the runs' names."""
+    places = [*(main / STATE / WORKSPACES).glob("*"), *(main / RUNS).glob(f"{COMING}*")]
+    dead = [path for path in places if path.is_dir() and not presence.under_way(main, path.name.removeprefix(COMING))]
+    for path in dead:
+        remove(main, path)
+    return sorted({path.name.removeprefix(COMING) for path in dead})
 
 
 def bring_back(workspace: Workspace, outs: Mapping[str, str], about: Mapping[str, Any]) -> dict[str, Path]:
     """Copy what a person wants to `runs/<name>/`, whole or not at all; return where each thing now lies."""
     target = workspace.main / RUNS / workspace.name
-    fresh = target.with_name(f".{workspace.name}.new")
+    fresh = target.with_name(f"{COMING}{workspace.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     found = {name: path for name, path in outs.items() if (workspace.root / path).exists()}

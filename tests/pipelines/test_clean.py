@@ -40,9 +40,11 @@ def test_it_lists_what_would_go_and_asks(checkout: Path, caplog: pytest.LogCaptu
 
 
 def test_the_newest_runs_and_the_features_in_use_stay(checkout: Path) -> None:
+    (checkout / "runs" / ".coming-run-9").mkdir()
     removed = clean.run(keep=2, yes=True)
     assert sorted(item.path.name for item in removed) == ["run-0", "run-1", "unused"]
-    assert sorted(path.name for path in checkout.glob("runs/*")) == ["run-2", "run-3"]
+    assert sorted(path.name for path in checkout.glob("runs/[!.]*")) == ["run-2", "run-3"]
+    assert (checkout / "runs" / ".coming-run-9").exists()
     assert [path.name for path in checkout.glob("store/*")] == ["used"]
 
 

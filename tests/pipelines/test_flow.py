@@ -53,7 +53,7 @@ def test_the_page_gets_the_graph_the_logs_and_the_artifacts(toy: Toy, api: Api, 
     found = api.artifacts(run["id"])
     assert set(found) == {"metrics-blend", "leaderboard", "plots", "submission", "report", "summary"}
     assert {row["metric"] for row in json.loads(found["metrics-blend"]["data"])} == {"log_loss", "folds.best"}
-    assert json.loads(found["leaderboard"]["data"])[0] == {"learner": "logistic", "score": "0.32"}
+    assert json.loads(found["leaderboard"]["data"])[0] == {"learner": "logistic", "score": 0.32}
     assert "data:image/png;base64," in found["plots"]["data"]
     assert "data/submit/submission.csv" in found["submission"]["data"]
     assert "| 000 |" in found["summary"]["data"]
@@ -122,19 +122,26 @@ def test_an_ordinary_failure_without_meta_is_not_retried(toy: Toy, server_env: d
     assert toy.calls() == ["fetch"]
 
 
-def test_the_death_of_the_flow_ends_its_stages_and_the_next_run_goes_on(toy: Toy, server_env: dict[str, str]) -> None:
+def test_the_death_of_the_flow_ends_its_stages_and_the_next_run_goes_on(
+    toy: Toy, api: Api, server_env: dict[str, str]
+) -> None:
     toy.order("blend", "tree")
     flow = toy.start_flow(**server_env)
     pids = toy.tree("blend")
     flow.kill()
     assert wait_until(lambda: not alive(pids), 6) < 5
     flow.wait()
+    dead = api.last_run()
+    assert dead["state_type"] == "RUNNING"
     (toy.control / "blend").unlink()
     toy.forget_calls()
     table = toy.root / ".dvc/tmp/rwlock"
     held = {"pid": os.getpid(), "cmd": "/somewhere/dvc repro --single-item blend"}
     table.write_text(json.dumps({"write": {str(toy.root / "data/blend"): held}, "read": {}}))
     log = toy.flow(**server_env)
+    assert f"the run {dead['name']} was still shown as running; its process is gone" in log
+    assert api.run(dead["id"])["state_type"] == "CRASHED"
+    assert states(api, dead)["blend"] == "Crashed"
     assert toy.calls() == ["blend", "submit", "report"]
     assert "cleared a stale DVC lock" in log
     assert "Data and pipelines are up to date" in toy.dvc("status")
@@ -182,7 +189,11 @@ def test_a_run_without_any_server_works(toy: Toy, tmp_path: Path) -> None:
         (["-S", "augment.views=99"], "augment.views: Input should be less than or equal to 64"),
         (["-S", "augment.policy=wild"], "policy"),
         (["-S", "augment.angle=1"], "augment.angle"),
+        (["-S", "augment.seed="], "augment.seed is None: input should be a valid integer"),
+        (["-S", "augment.views=2", "-S", "augment.views.x=1"], "'augment.views.x=1' contradicts another setting"),
+        (["-S", "augment.views=[1"], "the value of 'augment.views=[1' is not YAML"),
         (["-S", "views"], "section.key=value"),
+        (["--side-by-side", "-1"], "greater than or equal to 0"),
         (["nowhere"], "unknown stage 'nowhere'"),
     ],
 )
@@ -211,3 +222,22 @@ def test_an_interrupt_at_the_terminal_ends_the_stage(toy: Toy, server_env: dict[
     flow.send_signal(signal.SIGINT)
     assert wait_until(lambda: not alive(pids), 6) < 5
     assert flow.wait(40) != 0
+
+
+def test_cancelling_a_run_from_a_terminal_ends_it_as_well(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
+    toy.order("augment", "tree")
+    flow = toy.start_flow("-S", "augment.views=5", **server_env)
+    pids = toy.tree("augment")
+    run = api.last_run()["id"]
+    api.call(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    assert wait_until(lambda: not alive(pids), 8) < 5
+    out, _ = flow.communicate(timeout=40)
+    assert flow.returncode == 1, out
+    assert api.run(run)["state_name"] == "Cancelled"
+    assert api.run(run)["state"]["message"].startswith("cancelled; done until then: ")
+    assert not (toy.root / "runs").exists()
+    assert list((toy.root / ".goulot/workspaces").iterdir()) == []
+    (toy.control / "augment").unlink()
+    toy.forget_calls()
+    toy.flow("-S", "augment.views=5", **server_env)
+    assert "fetch" not in toy.calls()

@@ -157,11 +157,15 @@ def test_a_run_that_is_not_there_and_a_source_that_is_not_kaggles_are_told(check
         send.run()
 
 
-def test_the_flow_shows_the_answer(kaggle: Kaggle) -> None:
+def test_the_flow_shows_the_answer_or_what_is_missing(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.testing.utilities import prefect_test_harness
 
     from pipelines import flows
 
     with prefect_test_harness(server_startup_timeout=90):
         assert flows.send(run="bold-crow") == "Successfully submitted to Solar Cells"
+        monkeypatch.delenv("KAGGLE_KEY")
+        state = flows.send(run="bold-crow", return_state=True)
+        assert state.is_failed()
+        assert str(state.message).startswith("no Kaggle credentials")
     assert kaggle.submitted["submissionDescription"] == "goulot bold-crow"

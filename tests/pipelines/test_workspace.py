@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from toy import Api, Toy, commit, wait_until
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml
+from toy import Api, Toy, commit
 
-from pipelines import experiment, git, workspace
+from pipelines import experiment, git, presence, workspace
 from pipelines.errors import PipelineError
-from pipelines.locks import FileLock
 
 
 def files(toy: Toy) -> dict[str, bytes]:
@@ -104,9 +105,15 @@ def test_a_shallow_clone_keeps_its_experiments(toy: Toy, server_env: dict[str, s
 
 
 def test_names_that_are_taken_get_a_number(toy: Toy) -> None:
-    assert experiment.free_name(toy.root, "bold-crow") == "bold-crow"
+    assert next(experiment.free_names(toy.root, "bold-crow")) == "bold-crow"
     experiment.save(toy.root, "bold-crow")
-    assert experiment.free_name(toy.root, "bold-crow") == "bold-crow-2"
+    (toy.root / "runs/bold-crow-2").mkdir(parents=True)
+    names = experiment.free_names(toy.root, "bold-crow")
+    assert next(names) == "bold-crow-3"
+    with presence.announced(toy.root, ["bold-crow-3"], ""):
+        names = experiment.free_names(toy.root, "bold-crow")
+        with presence.announced(toy.root, names, "") as name:
+            assert name == "bold-crow-4"
     with pytest.raises(PipelineError, match="update-ref"):
         experiment.save(toy.root, "bold-crow")
 
@@ -144,12 +151,15 @@ def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy,
     folder = toy.root / ".goulot/workspaces"
     (left,) = [path.name for path in folder.iterdir() if path.is_dir()]
     assert workspace.sweep(toy.root) == []
+    assert list(presence.gone(toy.root)) == []
+    coming = toy.root / "runs" / f"{workspace.COMING}{left}"
+    coming.mkdir(parents=True)
     flow.kill()
     flow.wait()
-    wait_until(lambda: _is_free(folder / f"{left}.lock"), 5)
     (toy.control / "augment").unlink()
     assert f"swept the workspace of the run {left}" in toy.flow(**server_env)
     assert list(folder.iterdir()) == []
+    assert not coming.exists()
     assert toy.git("worktree", "list").count("\n") == 1
 
 
@@ -163,24 +173,25 @@ def test_hooks_of_dvc_do_not_run_in_a_workspace(toy: Toy, server_env: dict[str, 
     assert not (toy.control / "hooked").exists()
 
 
-def test_merging_takes_entries_out_and_leaves_the_rest() -> None:
-    document = {"extract": {"batch": 16, "backbones": {"a": {}, "b": {"x": 1}}}}
-    workspace.merge(document, {"extract": {"backbones": {"a": None, "b": {"y": 2}, "c": {}}}})
-    assert document == {"extract": {"batch": 16, "backbones": {"b": {"x": 1, "y": 2}, "c": {}}}}
+def test_merging_takes_entries_out_empties_fields_and_leaves_the_rest() -> None:
+    document = {"extract": {"batch": 16, "threads": 4, "backbones": {"a": {}, "b": {"x": 1}}}}
+    workspace.merge(document, {"extract": {"threads": None, "backbones": {"a": None, "b": {"y": 2}, "c": {}}}})
+    assert document == {"extract": {"batch": 16, "threads": None, "backbones": {"b": {"x": 1, "y": 2}, "c": {}}}}
 
 
-def test_overrides_are_spelled_as_dvc_takes_them() -> None:
-    spelled = experiment.spell({"augment": {"views": 5, "policy": "flip"}, "learn": {"learners": {"svm": {"c": 1.0}}}})
-    assert spelled == ["augment.views=5", 'augment.policy="flip"', "learn.learners.svm.c=1.0"]
+def test_overrides_are_spelled_as_dvc_takes_them(toy: Toy) -> None:
+    overrides = {
+        "augment": {"views": 5, "policy": "flip", "seed": None, "limit": 7},
+        "extract": {"backbones": {"a": None, "b": {"size": 64}, "c": {"taps": ["s4"], "model": "a b"}}},
+    }
+    params = toy.root / "params.yaml"
+    by_us, spelled = load_yaml(params), experiment.spell(load_yaml(params), overrides)
+    workspace.merge(by_us, overrides)
+    assert spelled[:3] == ["augment.views=5", 'augment.policy="flip"', "augment.seed=null"]
+    apply_overrides(params, spelled)
+    assert load_yaml(params) == by_us
 
 
 def commit_more(toy: Toy) -> None:
     (toy.root / "notes").write_text("more")
     commit(toy, "more")
-
-
-def _is_free(path: Path) -> bool:
-    lock = FileLock(path)
-    free = lock.take()
-    lock.release()
-    return free

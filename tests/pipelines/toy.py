@@ -193,25 +193,21 @@ def alive(pids: list[int]) -> list[int]:
 
 
 class Api:
-    """The server's HTTP interface, with a new try where SQLite was busy (as Prefect's own client does)."""
+    """The server's HTTP interface."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def call(self, path: str, body: Mapping[str, Any] | list[Any] | None = None) -> Any:
         """Get, or post if there is a body."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"})
-        for attempt in range(8):
-            try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
-                    text = answer.read()
-                    return json.loads(text) if text else None
-            except urllib.error.HTTPError as error:
-                if error.code != 503 or attempt == 7:
-                    raise AssertionError(f"{error.code}: {error.read().decode()}") from error
-                time.sleep(0.3)
-        return None
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                text = answer.read()
+                return json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error.code}: {error.read().decode()}") from error
 
     def last_run(self, flow: str = "compete") -> dict[str, Any]:
         """The run that was created last."""

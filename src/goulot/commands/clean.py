@@ -55,8 +55,8 @@ def run(
 
 
 def old_runs(keep: int) -> Iterator[Item]:
-    """The runs in `runs/` but for the newest."""
-    runs = [path for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
+    """The runs in `runs/` but for the newest; what a flow is only just bringing there has a dot before its name."""
+    runs = [path for path in RUNS.glob("[!.]*") if path.is_dir()]
     newest_first = sorted(runs, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
     for path in newest_first[keep:]:
         yield Item(path, "an old run; as an experiment it stays in DVC", size_of(path))

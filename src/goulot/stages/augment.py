@@ -16,7 +16,9 @@ log = logging.getLogger("goulot")
 class Params(Section):
     """How many views of each image, and what they may do."""
 
-    policy: str = Field("dihedral", description="one of " + ", ".join(augmentation.POLICIES))
+    policy: str = Field(
+        "dihedral", description="what a view may do", json_schema_extra={"enum": [*augmentation.POLICIES]}
+    )
     views: int = Field(3, ge=0, le=64, description="views of each image beside the image itself")
     seed: int = Field(0, ge=0)
     preview: int = Field(6, ge=1, le=24, description="images in the preview picture")

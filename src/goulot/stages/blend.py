@@ -18,7 +18,9 @@ log = logging.getLogger("goulot")
 class Params(Section):
     """What the blend is chosen by."""
 
-    metric: str = Field("log_loss", description="one of " + ", ".join(metrics.METRICS))
+    metric: str = Field(
+        "log_loss", description="what the blend is chosen by", json_schema_extra={"enum": [*metrics.METRICS]}
+    )
     rounds: int = Field(30, ge=1, le=1000, description="members taken, with replacement")
 
     @field_validator("metric")

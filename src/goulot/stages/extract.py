@@ -25,7 +25,11 @@ class Params(EngineParams):
 
     poolings: tuple[Pooling, ...] = Field(("avg", "max"), min_length=1, description="how a map becomes a vector")
     maps: Form = Field("float16", description="how whole maps are kept; int8 has a scale a channel")
-    backbones: dict[str, BackboneParams] = Field(min_length=1, description="the networks, by a name of yours")
+    backbones: dict[str, BackboneParams] = Field(
+        min_length=1,
+        description="the networks, by a name of yours",
+        examples=[{"r18": {"model": "resnet18", "weights": "hub"}, "lite2": None}],
+    )
 
 
 def run(params: Params, backbone: str) -> None:

@@ -35,7 +35,11 @@ class Params(Section):
 
     seed: int = Field(0, ge=0)
     threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
-    learners: dict[str, LearnerParams] = Field(min_length=1, description="the learners, by a name of yours")
+    learners: dict[str, LearnerParams] = Field(
+        min_length=1,
+        description="the learners, by a name of yours",
+        examples=[{"strict": {"kind": "logistic", "C": 0.0001}, "mlp": None}],
+    )
 
 
 def run(params: Params, learner: str) -> None:
