@@ -1,6 +1,6 @@
 """Extraction on this machine: images a second, as ratios of things measured in one run.
 
-    python benchmarks/extraction.py [--images 1000] [--model resnet50 --size 224] [--batch 32] [--set extract.dtype=bfloat16]
+    python benchmarks/extraction.py [--images 1000] [--model resnet50] [--batch 32] [--set extract.dtype=bfloat16]
 
 For each default backbone (or one timm network with random weights):
 
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,14 +76,16 @@ def prepare(args: argparse.Namespace) -> list[str]:
 
 def goulot(*arguments: str) -> str:
     """Run a stage; return its log."""
-    done = subprocess.run([sys.executable, "-m", "goulot", *arguments], env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "goulot", *arguments], env=environment(), capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     return done.stderr
 
 
 def environment() -> dict[str, str]:
-    """This checkout's code."""
+    """The code of the checkout that holds this file."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
 
 
@@ -159,10 +162,10 @@ def plain(name: str, batch: int) -> dict[str, float]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
-    start, features = time.monotonic(), []
+    start = time.monotonic()
     with torch.no_grad():
-        for pixels in DataLoader(Images(), batch_size=batch, num_workers=2):
-            features.append(model(pixels.to(device)).cpu())
+        loader = DataLoader(Images(), batch_size=batch, num_workers=2)
+        features = [model(pixels.to(device)).cpu() for pixels in loader]
     seconds = time.monotonic() - start
     np.save("plain.npy", torch.cat(features).numpy())
     np.save("plain-ids.npy", manifest["image_id"].to_numpy(dtype=str))
@@ -174,7 +177,7 @@ def alone(name: str, _batch: int) -> dict[str, Any]:
     import pandas as pd
 
     from goulot import feeding, layout
-    from goulot.engine import Engine, Reader
+    from goulot.engine import Engine
     from goulot.extraction import Wanted
     from goulot.images import Shards
     from goulot.stages.extract import _plan
@@ -183,16 +186,16 @@ def alone(name: str, _batch: int) -> dict[str, Any]:
     plan, shards, network = _plan(manifest), Shards(layout.SHARDS, manifest), backbone(name)
     engine = Engine(**json.loads(Path(f"data/extract/{name}/meta.json").read_text())["engine"])
     start = time.monotonic()
-    pixels = None
-    for _names, pixels in feeding.batches(network, engine, shards, feeding.jobs(plan, set(plan["name"]))):
-        pass
+    batches = deque(feeding.batches(network, engine, shards, feeding.jobs(plan, set(plan["name"]))), maxlen=1)
     decode = len(plan) / (time.monotonic() - start)
-    wanted, reader = Wanted.of(network, ("avg", "max"), "float16"), Reader(network, engine)
+    _, pixels = batches[0]
+    wanted = Wanted.of(network, ("avg", "max"), "float16")
+    reader = engine.reader(network, wanted.columns())
     wanted.take(reader(pixels), engine.batch, name)
-    start, batches = time.monotonic(), max(8, len(plan) // engine.batch)
-    for _ in range(batches):
+    start, count = time.monotonic(), max(8, len(plan) // engine.batch)
+    for _ in range(count):
         wanted.take(reader(pixels), engine.batch, name)
-    forward = batches * engine.batch / (time.monotonic() - start)
+    forward = count * engine.batch / (time.monotonic() - start)
     return {"decode": decode, "forward": forward, "engine": str(engine)}
 
 

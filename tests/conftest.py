@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,14 @@ from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 READY = ("fetch", "ingest", "augment", "audit", "split", "extract tiny")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines are settled for the tests alone, not read from or written to the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOULOT_ENGINES", str(tmp_path_factory.mktemp("engines")))
+        yield
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def params(competition: Path) -> dict[str, Any]:
         },
         "augment": {"policy": "dihedral", "views": 1},
         "extract": {
-            "device": "cpu", "dtype": "float32", "batch": 8, "threads": 2,
+            "device": "cpu", "dtype": "float32", "batch": 8, "threads": 2, "runtime": "torch",
             "backbones": {"tiny": {"model": "test_efficientnet", "weights": "random", "input_size": 64}},
         },
         "audit": {},

@@ -79,6 +79,11 @@ def sweep(parent: Path, members: Collection[str]) -> None:
             shutil.rmtree(folder)
 
 
+def digest(*parts: object) -> str:
+    """A 128-bit name for a value that JSON can hold, 32 hex characters."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def sha256(data: bytes | memoryview) -> str:
     """Hex digest of a buffer."""
     return hashlib.sha256(data).hexdigest()

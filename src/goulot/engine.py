@@ -1,17 +1,16 @@
-"""The engine: on what device, in what precision, in batches of how many, compiled or not, a network runs.
+"""The engine: on what device, in what precision, in batches of how many and by which runtime a network runs.
 
-What `auto` means is settled once for a network on a machine, written down beside the feature store and kept until
+What `auto` means is settled once for a network on a machine, by a short trial, written down and kept until
 `extract.trial` is raised: the engine is part of a feature's key, so a rerun must not choose anew.
 """
 
 import logging
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,21 +19,20 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from goulot.artifacts import read_json, write_json
+from goulot.artifacts import digest, read_json, write_json
 from goulot.backbones import Backbone
 from goulot.errors import ParamsError
-from goulot.folding import folded
 from goulot.params import Section
-from goulot.store import digest
-from goulot.taps import INPUT, pool
+from goulot.runtimes import Reader, Runtime, available, load, unavailable
 
 log = logging.getLogger("goulot")
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AGREES = 0.9995  # least cosine similarity to float32 of a pooled tap at which a shorter dtype is taken
-COMPILES_S = 60.0  # what compiling costs at most on two cores, networks of 150 layers included
-COMPILE_GAIN = 0.2  # share of the forward pass that it saves at least, where it does
+FASTER = 1.15  # how much faster than eager torch another runtime must be to be worth another's rounding
+COMPILES_S = 60.0  # what torch.compile costs on two cores
+COMPILE_GAIN = 0.2  # share of the forward pass that it saves at least
 BATCH = {"cpu": 16, "cuda": 256}
+TRIES = 3
 
 
 class EngineParams(Section):
@@ -42,15 +40,16 @@ class EngineParams(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto is the shortest one that the hardware has and in which the network's features hold"
+        "auto", description="auto is the shortest one that is fast here and in which the network's features hold"
+    )
+    runtime: Literal["auto", "torch", "compile", "openvino"] = Field(
+        "auto",
+        description="auto is the fastest; compile (torch.compile) only where the work is long enough to repay it",
     )
     batch: int | None = Field(
         None, ge=1, le=4096, description="images a forward pass; empty means 16 on a CPU, 256 on a GPU"
     )
     threads: int | None = Field(None, ge=1, le=256, description="empty means every core")
-    compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="torch.compile; auto compiles where the work is long enough to repay it"
-    )
     trial: int = Field(0, ge=0, description="raise it to have every auto settled anew")
 
 
@@ -62,15 +61,18 @@ class Engine:
     dtype: str
     batch: int
     threads: int
-    compiled: bool = False
+    runtime: Runtime = "torch"
 
     def key(self) -> dict[str, Any]:
         """What a feature's last bits depend on. Every batch has the same size, the last one is filled up."""
         return asdict(self)
 
+    def reader(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]]) -> Reader:
+        """The network made ready to give `columns`: by name, a tap and a pooling, or `map` for all of it."""
+        return load(self.runtime, backbone, columns, self.device, self.dtype, self.batch, self.threads)
+
     def __str__(self) -> str:
-        how = "compiled" if self.compiled else "eager"
-        return f"{self.dtype} on {self.device}, {how}, batches of {self.batch}, {self.threads} threads"
+        return f"{self.dtype} on {self.device} by {self.runtime}, batches of {self.batch}, {self.threads} threads"
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ class Record:
         return engine
 
 
-def record(params: EngineParams, backbone: Backbone, root: Path) -> Record:
-    """The record of a network under these params on this machine, below the feature store's root."""
-    machine = [platform.machine(), _processor(), torch.__version__]
+def record(params: EngineParams, backbone: Backbone, folder: Path) -> Record:
+    """The record of a network under these params on this machine."""
+    machine = [platform.machine(), _processor(), torch.__version__, cores(), available()]
     machine += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    name = digest(params.model_dump(include=set(EngineParams.model_fields)), backbone.key(), machine, cores())
-    return Record(root / "engines" / f"{name}.json")
+    wanted = params.model_dump(include=set(EngineParams.model_fields))
+    return Record(folder / f"{digest(wanted, backbone.key(), machine)}.json")
 
 
 def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, trial: Callable[[int], Tensor]) -> Engine:
-    """The engine that `params` asks for, every `auto` as it was written down, else by a trial that is written down.
+    """The engine that `params` asks for: as it was written down, else by a trial that is written down.
 
     `trial` gives so many rows of the network's input, uint8 (n, H, W, 3). Raises ParamsError for what this machine
     lacks.
@@ -106,18 +108,10 @@ def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, tr
     if (engine := kept.read()) is not None:
         return engine
     device = _device(params.device)
+    if params.runtime != "auto" and (why_not := unavailable(params.runtime, device)):
+        raise ParamsError(f"extract.runtime is {params.runtime}, but {why_not}; or use auto")
     engine = Engine(device, "float32", params.batch or BATCH[device], params.threads or cores())
-    why: dict[str, Any] = {}
-    if params.dtype != "auto":
-        engine = replace(engine, dtype=params.dtype)
-    elif candidates := _short(device):
-        engine = replace(engine, dtype=_agreeing(engine, candidates, backbone, trial(min(engine.batch, 16)), why))
-    if params.compile == "always":
-        _check_compiler(device)
-        engine = replace(engine, compiled=True)
-    elif params.compile == "auto":
-        engine = replace(engine, compiled=_repays(engine, backbone, rows, trial, why))
-    return kept.write(engine, why)
+    return kept.write(*_Trial(backbone, cache(lambda: trial(engine.batch)), rows).settle(engine, params))
 
 
 def cores() -> int:
@@ -125,28 +119,82 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Reader:
-    """A network on its engine: batches of pixels in, what its taps give out."""
+class _Trial:
+    """One batch of real images through the candidates."""
 
-    def __init__(self, backbone: Backbone, engine: Engine) -> None:
-        torch.set_num_threads(engine.threads)
-        self._dtype, self._device = DTYPES[engine.dtype], torch.device(engine.device)
-        network = folded(deepcopy(backbone.network), backbone.preprocessing.input_size)
-        self._network = network.to(self._device, self._dtype).to(memory_format=torch.channels_last)
-        config = backbone.preprocessing
-        self._mean, self._std = (
-            torch.tensor(values, device=self._device).mul(255).view(1, 3, 1, 1) for values in (config.mean, config.std)
-        )
-        self._run: Callable[[Tensor], dict[str, Tensor]] = self._network
-        if engine.compiled:
-            self._run = torch.compile(self._network, dynamic=False, options=_options(engine.device))
+    def __init__(self, backbone: Backbone, pixels: Callable[[], Tensor], rows: int) -> None:
+        self._backbone, self._pixels, self._rows = backbone, pixels, rows
+        self._columns = {
+            f"{tap.name}.{pooling}": (tap.name, pooling)
+            for tap in backbone.known
+            for pooling in tap.poolings(("avg", "max")).values()
+        }
 
-    def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Pixels uint8 (B, H, W, 3) to the output of every tap, on the device; `input` is float32."""
-        with torch.inference_mode():
-            images = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, H, W), channels last
-            normalised = (images.float() - self._mean) / self._std
-            return {**self._run(normalised.to(self._dtype)), INPUT: normalised}
+    def settle(self, engine: Engine, params: EngineParams) -> tuple[Engine, dict[str, Any]]:
+        """The engine with its autos decided, and why."""
+        why: dict[str, Any] = {}
+        if params.runtime != "auto":
+            engine = replace(engine, runtime=params.runtime)
+        if params.dtype != "auto":
+            engine = replace(engine, dtype=params.dtype)
+        elif candidates := _short(engine.device):
+            engine = replace(engine, dtype=self._agreeing(engine, candidates, why))
+        if params.runtime == "auto":
+            engine = replace(engine, runtime=self._fastest(engine, why))
+        log.info("%s: settled on %s", self._backbone.name, engine)
+        return engine, why
+
+    def _agreeing(self, engine: Engine, candidates: list[str], why: dict[str, Any]) -> str:
+        """The first type in which every pooled tap agrees with float32, else float32."""
+        exact = self._read(engine)
+        for dtype in candidates:
+            found = self._read(replace(engine, dtype=dtype))
+            least, column = min((float(cosine_similarity(exact[c], found[c]).nan_to_num(-1).min()), c) for c in exact)
+            why[dtype] = {"least_cosine": round(least, 5), "column": column}
+            log.info(
+                "%s: in %s the tap %s has a cosine similarity of %.4f to float32: %s",
+                self._backbone.name, dtype, column, least, "taken" if least >= AGREES else "not exact enough",
+            )  # fmt: skip
+            if least >= AGREES:
+                return dtype
+        return "float32"
+
+    def _fastest(self, engine: Engine, why: dict[str, Any]) -> Runtime:
+        """The runtime with the shortest batch; compiling, which takes long to try, by an estimate."""
+        eager = self._seconds(engine)
+        work = eager * self._rows / engine.batch
+        why["forward_s"] = round(work, 1)
+        if not unavailable("openvino", engine.device) and engine.dtype != "float16":
+            try:
+                other = self._seconds(replace(engine, runtime="openvino"))
+            except Exception as error:  # OpenVINO raises RuntimeErrors of several kinds for what it cannot convert
+                log.info("%s: OpenVINO cannot run it: %s", self._backbone.name, " ".join(str(error).split())[:120])
+            else:
+                log.info("%s: a batch takes %.0f ms in torch, %.0f ms in OpenVINO",
+                         self._backbone.name, 1000 * eager, 1000 * other)  # fmt: skip
+                return "openvino" if eager > FASTER * other else "torch"
+        repays = COMPILE_GAIN * work > 2 * COMPILES_S and not unavailable("compile", engine.device)
+        log.info("%s: %s rows take some %.0f s of forward pass uncompiled: %s", self._backbone.name,
+                 f"{self._rows:,}", work, "compiling repays" if repays else "not compiled")  # fmt: skip
+        return "compile" if repays else "torch"
+
+    def _read(self, engine: Engine) -> dict[str, Tensor]:
+        return {
+            column: values.cpu()
+            for column, values in engine.reader(self._backbone, self._columns)(self._pixels()).items()
+        }
+
+    def _seconds(self, engine: Engine) -> float:
+        reader = engine.reader(self._backbone, self._columns)
+        reader(self._pixels())
+        return min(_timed(reader, self._pixels()) for _ in range(TRIES))
+
+
+def _timed(reader: Reader, pixels: Tensor) -> float:
+    start = time.perf_counter()
+    for values in reader(pixels).values():
+        values.cpu()  # waits for the device
+    return time.perf_counter() - start
 
 
 def _device(wanted: str) -> str:
@@ -161,68 +209,6 @@ def _short(device: str) -> list[str]:
         return ["float16", "bfloat16"]
     fast = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return ["bfloat16"] if fast else []
-
-
-def _agreeing(engine: Engine, candidates: list[str], backbone: Backbone, pixels: Tensor, why: dict[str, Any]) -> str:
-    """The first type in which every pooled tap of some real images agrees with float32, else float32."""
-    exact = _vectors(backbone, engine, pixels)
-    for dtype in candidates:
-        found = _vectors(backbone, replace(engine, dtype=dtype), pixels)
-        least, column = min((float(cosine_similarity(exact[c], found[c]).nan_to_num(-1).min()), c) for c in exact)
-        why[dtype] = {"least_cosine": round(least, 5), "column": column}
-        log.info(
-            "%s: in %s the tap %s has a cosine similarity of %.4f to float32 on %d images: %s",
-            backbone.name, dtype, column, least, len(pixels), "taken" if least >= AGREES else "not exact enough",
-        )  # fmt: skip
-        if least >= AGREES:
-            return dtype
-    return "float32"
-
-
-def _vectors(backbone: Backbone, engine: Engine, pixels: Tensor) -> dict[str, Tensor]:
-    outputs = Reader(backbone, engine)(pixels)
-    return {
-        f"{tap.name}.{pooling}": pool(outputs[tap.name], pooling, tap.kind, tap.prefix).cpu()
-        for tap in backbone.known
-        for pooling in tap.poolings(("avg", "max")).values()
-    }
-
-
-def _repays(engine: Engine, backbone: Backbone, rows: int, trial: Callable[[int], Tensor], why: dict[str, Any]) -> bool:
-    """Whether compiling saves more than it costs, from the time of an eager batch."""
-    reader, pixels = Reader(backbone, engine), trial(engine.batch)
-    reader(pixels)
-    seconds = min(_seconds(reader, pixels) for _ in range(2)) * rows / engine.batch
-    compiles = COMPILE_GAIN * seconds > 2 * COMPILES_S and _compiler(engine.device)
-    why["eager_forward_s"] = round(seconds, 1)
-    log.info(
-        "%s: %s rows take some %.0f s of forward pass uncompiled; %s",
-        backbone.name, f"{rows:,}", seconds, "compiled" if compiles else "not compiled",
-    )  # fmt: skip
-    return compiles
-
-
-def _seconds(reader: Reader, pixels: Tensor) -> float:
-    start = time.perf_counter()
-    next(iter(reader(pixels).values())).sum().item()  # waits for the device
-    return time.perf_counter() - start
-
-
-def _compiler(device: str) -> bool:
-    """What torch.compile needs: a C++ compiler on the CPU, Triton on a GPU."""
-    if device == "cuda":
-        return torch.utils._triton.has_triton()
-    return any(shutil.which(name) for name in ("g++", "clang++", os.environ.get("CXX") or "g++"))
-
-
-def _check_compiler(device: str) -> None:
-    if not _compiler(device):
-        need = "Triton" if device == "cuda" else "a C++ compiler (g++)"
-        raise ParamsError(f"extract.compile is always, which needs {need}; install it, or use auto or never")
-
-
-def _options(device: str) -> dict[str, Any]:
-    return {"freezing": True} if device == "cpu" else {"triton.cudagraphs": True}
 
 
 def _processor() -> str:

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from goulot import feeding, maps
-from goulot.artifacts import atomic
+from goulot.artifacts import atomic, digest
 from goulot.augmentation import views_of
 from goulot.backbones import Backbone
-from goulot.engine import Engine, Reader, Record
+from goulot.engine import Engine, Record
 from goulot.errors import ArtifactError
 from goulot.images import Shards
 from goulot.progress import track
-from goulot.store import VECTORS, Store, digest
-from goulot.taps import Tap, as_map, pool
+from goulot.runtimes import Reader
+from goulot.store import VECTORS, Store
+from goulot.taps import Tap
 
 log = logging.getLogger("goulot")
 
@@ -48,19 +49,17 @@ class Wanted:
         """The store's parts and their columns."""
         return {VECTORS: list(self.vectors), **{f"{column}.{self.form}": [column] for column in self.whole}}
 
+    def columns(self) -> dict[str, tuple[str, str]]:
+        """What a reader gives: by column, the tap and its pooling or `map`."""
+        vectors = {column: (tap.name, pooling) for column, (tap, pooling) in self.vectors.items()}
+        return {**vectors, **{column: (tap.name, "map") for column, tap in self.whole.items()}}
+
     def take(self, outputs: Mapping[str, Tensor], rows: int, backbone: str) -> dict[str, np.ndarray | list[bytes]]:
         """The first rows of a batch: vectors float16 (rows, channels), maps as bytes."""
-        with torch.inference_mode():
-            vectors = {
-                c: pool(outputs[tap.name][:rows], p, tap.kind, tap.prefix) for c, (tap, p) in self.vectors.items()
-            }
-            whole = {c: as_map(outputs[t.name][:rows], t.kind, t.prefix).float() for c, t in self.whole.items()}
-        taken: dict[str, np.ndarray | list[bytes]] = {
-            column: _to_float16(values, backbone, column) for column, values in vectors.items()
-        }
-        for column, values in whole.items():
-            _to_float16(values, backbone, column)
-            taken[column] = maps.encode(values.cpu().numpy(), self.form)
+        taken: dict[str, np.ndarray | list[bytes]] = {}
+        for column, values in outputs.items():
+            short = _to_float16(values[:rows], backbone, column)
+            taken[column] = maps.encode(values[:rows].cpu().numpy(), self.form) if column in self.whole else short
         return taken
 
 
@@ -105,7 +104,7 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
     )  # fmt: skip
     if not missing:
         return
-    reader = Reader(backbone, engine)
+    reader = engine.reader(backbone, wanted.columns())
     batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
     for names, outputs in track(
         _forward(reader, engine, batches),
@@ -174,7 +173,7 @@ def _forward(
         if engine.device == "cuda":
             pixels = pixels.pin_memory()
         waiting.append((names, reader(pixels)))
-        if engine.device == "cpu" or engine.compiled or len(waiting) > 1:
+        if engine.device == "cpu" or engine.runtime == "compile" or len(waiting) > 1:
             yield waiting.popleft()
     yield from waiting
 

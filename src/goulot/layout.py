@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from platformdirs import user_state_path
+
 PARAMS = Path("params.yaml")
 DATA = Path("data")
 
@@ -46,6 +48,11 @@ STATE = Path(".goulot")
 def store() -> Path:
     """The content-addressed feature store; `GOULOT_STORE` lets isolated workspaces share one."""
     return Path(os.environ.get("GOULOT_STORE", STATE / "store"))
+
+
+def engines() -> Path:
+    """How each network is run on this machine, settled once for all checkouts; `GOULOT_ENGINES` moves it."""
+    return Path(os.environ.get("GOULOT_ENGINES") or user_state_path("goulot") / "engines")
 
 
 def times(stage: str) -> Path:

@@ -7,8 +7,6 @@ most the shard it was computing. `extract` assembles its vectors from here in th
 bytes do not depend on the store's history; maps, which are large, stay here alone and are read by name.
 """
 
-import hashlib
-import json
 import logging
 import os
 import time
@@ -20,18 +18,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from goulot.artifacts import sha256, write_bytes, write_json
+from goulot.artifacts import digest, sha256, write_bytes, write_json
 from goulot.errors import ArtifactError
 
 log = logging.getLogger("goulot")
 
 VECTORS = "vectors"
 STALE_S = 86_400.0
-
-
-def digest(*parts: object) -> str:
-    """A 128-bit name for a value that JSON can hold, 32 hex characters."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Store:

@@ -46,7 +46,7 @@ def run(params: Params, backbone: str) -> None:
     plan = _plan(manifest)
     shards = Shards(layout.SHARDS, manifest)
     wanted = extraction.Wanted.of(network, params.poolings, params.maps)
-    kept = engine.record(params, network, root)
+    kept = engine.record(params, network, layout.engines())
     sample = feeding.trial(network, shards, plan, params.threads or engine.cores())
     settled = engine.settle(params, network, kept, len(plan), sample)
     used, seconds = extraction.extract(network, settled, kept, shards, plan, root, wanted)
