@@ -13,6 +13,8 @@ from goulot import blending, crossfit, features, folds, layout, ledger, metrics,
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError
 from goulot.learners import KINDS, Context, factory
+from goulot.targets import Target
+from goulot.truth import Truth
 from tests.tiny import Workspace
 
 SMALL = {
@@ -31,10 +33,10 @@ def made_ledger(rng: np.random.Generator, *, train: int = 360, test: int = 40, v
     }).assign(image=np.arange(count))  # fmt: skip
     inside = images["split"] == "train"
     fold = folds.deal(images["y"][inside].astype(str), images["group"][inside], folds=4, seed=0)
-    images = images.assign(fold=np.r_[fold, np.full(test, -1)], y=images["y"].where(inside, -1))
-    images["id"] = images["image_id"]
+    y = images["y"].where(inside, -1).to_numpy()
+    images = images.assign(fold=np.r_[fold, np.full(test, -1)], id=images["image_id"]).drop(columns="y")
     rows = pd.concat([images.assign(view=view) for view in range(views)], ignore_index=True)
-    return ledger.Ledger(rows, images, ["0", "1"])
+    return ledger.Ledger(rows, Truth(images, y, Target("binary", ["0", "1"])))
 
 
 class Given:
@@ -82,7 +84,7 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
         assert (seen["fold"] >= 0).all(), "a test row was fitted on"
         assert not set(seen["image_id"]) & set(judged["image_id"])
         assert not set(seen["group"]) & set(judged_train["group"])
-        assert np.array_equal(seen["y"], model.y)
+        assert np.array_equal(rows.y[model.seen], model.y)
         assert np.array_equal(seen["group"], model.groups)
         assert len(seen) + len(judged_train) == (table["fold"] >= 0).sum()
     assert sorted(predicted) == table.index[table["fold"] >= 0].tolist()
@@ -98,13 +100,12 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     X = groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05
     make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
     result = crossfit.cross_fit(make, rows, Given(X), CHOICE, folds=rows.folds, seed=0, threads=2)
-    train = rows.images[rows.images["fold"] >= 0]
-    assert roc_auc_score(train["y"], result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
+    assert roc_auc_score(rows.truth.train.y, result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
     inside = (rows.rows["fold"] >= 0).to_numpy()
     seen = make(Context(seed=0, threads=2, classes=2)).fit(
-        X[inside], rows.rows["y"].to_numpy()[inside], rows.rows["group"].to_numpy()[inside]
+        X[inside], rows.y[inside], rows.rows["group"].to_numpy()[inside]
     )
-    assert roc_auc_score(rows.rows["y"][inside], seen.predict_proba(X[inside])[:, 1]) > 0.6
+    assert roc_auc_score(rows.y[inside], seen.predict_proba(X[inside])[:, 1]) > 0.6
 
 
 @pytest.mark.parametrize("kind", KINDS)

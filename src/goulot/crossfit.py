@@ -29,16 +29,16 @@ def cross_fit(factory: Factory, ledger: Ledger, features: Features, choice: Mapp
     `folds` are the ledger's folds, wrapped in a progress display or not. An image's prediction is the mean over its
     views. Each fold stacks the columns that were chosen without it.
     """
-    rows, images, classes = ledger.rows, ledger.images, len(ledger.classes)
+    rows, y, classes = ledger.rows, ledger.y, len(ledger.truth.target.names)
     row_fold, image_of = rows["fold"].to_numpy(), rows["image"].to_numpy()
-    is_test = (images["fold"] == -1).to_numpy()
-    result = np.zeros((len(images), classes))
+    is_test = ledger.truth.fold == -1
+    result = np.zeros((len(is_test), classes))
     for fold in folds:
         train, predicted = (row_fold != -1) & (row_fold != fold), (row_fold == fold) | (row_fold == -1)
         X = features.read(choice[str(fold)])
         estimator = factory(Context(seed=seed + fold, threads=threads, classes=classes))
-        estimator.fit(X[train], rows["y"].to_numpy()[train], rows["group"].to_numpy()[train])
-        means = _mean_by_image(estimator.predict_proba(X[predicted]), image_of[predicted], len(images))
+        estimator.fit(X[train], y[train], rows["group"].to_numpy()[train])
+        means = _mean_by_image(estimator.predict_proba(X[predicted]), image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
     return Predictions(result[~is_test], result[is_test])
@@ -54,10 +54,11 @@ def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndar
 
 def tables(ledger: Ledger, predictions: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions with their ids: out-of-fold (image_id, fold, then a column a class) and test (image_id, ...)."""
-    train, test = (ledger.images[ledger.images["split"] == part] for part in ("train", "test"))
-    oof = pd.DataFrame(predictions.oof, columns=ledger.classes)
+    images, names = ledger.truth.images, ledger.truth.target.outputs
+    train, test = (images[images["split"] == part] for part in ("train", "test"))
+    oof = pd.DataFrame(predictions.oof, columns=names)
     oof.insert(0, "fold", train["fold"].to_numpy())
     oof.insert(0, "image_id", train["image_id"].to_numpy())
-    held = pd.DataFrame(predictions.test, columns=ledger.classes)
+    held = pd.DataFrame(predictions.test, columns=names)
     held.insert(0, "image_id", test["image_id"].to_numpy())
     return oof, held

@@ -20,7 +20,6 @@ REPORT = DATA / "report"
 
 MANIFEST = INGEST / "manifest.parquet"
 QUARANTINE = INGEST / "quarantine.parquet"
-CLASSES = INGEST / "classes.json"
 TARGET = INGEST / "target.json"
 SHARDS = INGEST / "shards"
 VIEWS = AUGMENT / "views.parquet"

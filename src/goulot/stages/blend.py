@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
-from goulot import blending, layout, metrics
-from goulot.artifacts import read_json, read_table, sweep, write_json, write_table
+from goulot import blending, layout, metrics, truth
+from goulot.artifacts import read_table, sweep, write_json, write_table
 from goulot.errors import LedgerError
 from goulot.params import Section, members
 
@@ -36,16 +36,18 @@ def run(params: Params) -> None:
     sweep(layout.LEARN, names)
     oofs = [read_table(layout.learned(name) / "oof.parquet") for name in names]
     tests = [read_table(layout.learned(name) / "test.parquet") for name in names]
-    truth = _truth()
-    classes = read_json(layout.CLASSES)
-    y, fold = truth["y"].to_numpy(), truth["fold"].to_numpy()
-    stack = _aligned(oofs, truth["image_id"], classes)
+    known = truth.read().train
+    y, fold, outputs = known.y, known.fold, known.target.outputs
+    stack = _aligned(oofs, known.images["image_id"], outputs)
     result = blending.nested(stack, names, y, fold, metric, rounds=params.rounds)
     weights = blending.select(stack, y, metric, rounds=params.rounds)
     test = tests[0][["image_id"]]
-    blended = blending.combine(_aligned(tests, test["image_id"], classes), weights)
-    write_table(layout.BLEND_OOF, pd.concat([truth, pd.DataFrame(result.oof, columns=classes)], axis=1))
-    write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=classes)], axis=1))
+    blended = blending.combine(_aligned(tests, test["image_id"], outputs), weights)
+    write_table(
+        layout.BLEND_OOF,
+        pd.concat([known.images[["image_id", "fold"]], pd.DataFrame(result.oof, columns=outputs)], axis=1),
+    )
+    write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=outputs)], axis=1))
     write_json(
         layout.BLEND_WEIGHTS,
         {"all": dict(zip(names, weights.tolist(), strict=True)), "folds": result.members},
@@ -53,7 +55,7 @@ def run(params: Params) -> None:
     board = _leaderboard(names, stack, weights, result, y)
     write_table(layout.LEADERBOARD, board)
     write_json(layout.metrics(layout.BLEND), _metrics(board, blending.combine(stack, weights), y, params.metric))
-    _write_plots(result.oof, truth["label"].tolist(), classes)
+    _write_plots(result.oof, y, known.target.names)
     log.info(
         "blended %s: %s %.4f by nested cross-validation",
         ", ".join(f"{w:.2f} {n}" for n, w in zip(names, weights, strict=True) if w),
@@ -62,20 +64,12 @@ def run(params: Params) -> None:
     )
 
 
-def _truth() -> pd.DataFrame:
-    """The training images in the ledger's order: image_id, fold, label, y."""
-    manifest, classes = read_table(layout.MANIFEST), read_json(layout.CLASSES)
-    folds = read_table(layout.FOLDS)[["image_id", "fold"]]
-    truth = folds.merge(manifest[["image_id", "label"]], on="image_id", validate="one_to_one")
-    return truth.assign(y=truth["label"].map({label: number for number, label in enumerate(classes)}))
-
-
-def _aligned(tables: list[pd.DataFrame], ids: "pd.Series[str]", classes: list[str]) -> np.ndarray:
-    """The tables' probabilities in the order of the ids, float (tables, ids, classes)."""
+def _aligned(tables: list[pd.DataFrame], ids: "pd.Series[str]", outputs: list[str]) -> np.ndarray:
+    """The tables' predictions in the order of the ids, float (tables, ids, outputs)."""
     for table in tables:
         if set(table["image_id"]) != set(ids) or len(table) != len(ids):
             raise LedgerError("a learner's predictions are not for the images of the ledger; dvc repro learn")
-    return np.stack([table.set_index("image_id")[classes].loc[ids.to_list()].to_numpy() for table in tables])
+    return np.stack([table.set_index("image_id")[outputs].loc[ids.to_list()].to_numpy() for table in tables])
 
 
 def _leaderboard(
@@ -94,11 +88,10 @@ def _metrics(board: pd.DataFrame, in_sample: np.ndarray, y: np.ndarray, metric: 
     return {**scores, "optimism": float(abs(optimism))}
 
 
-def _write_plots(p: np.ndarray, labels: list[str], classes: list[str]) -> None:
+def _write_plots(p: np.ndarray, y: np.ndarray, classes: list[str]) -> None:
     """Points for `dvc plots`: actual against predicted label, and the last class's probability against the truth."""
-    guesses = [classes[c] for c in p.argmax(1)]
-    write_table(layout.BLEND / "confusion.csv", pd.DataFrame({"actual": labels, "predicted": guesses}))
+    labels = np.array(classes)
+    write_table(layout.BLEND / "confusion.csv", pd.DataFrame({"actual": labels[y], "predicted": labels[p.argmax(1)]}))
     bins = np.clip((p[:, -1] * 10).astype(int), 0, 9)
-    actual = np.array([label == classes[-1] for label in labels])
-    table = pd.DataFrame({"predicted": p[:, -1], "actual": actual}).groupby(bins).mean()
+    table = pd.DataFrame({"predicted": p[:, -1], "actual": y == len(classes) - 1}).groupby(bins).mean()
     write_table(layout.BLEND / "calibration.csv", table)

@@ -59,7 +59,7 @@ def run(params: Params, learner: str) -> None:
     oof, test = crossfit.tables(rows, predictions)
     write_table(folder / "oof.parquet", oof)
     write_table(folder / "test.parquet", test)
-    scores = metrics.every(rows.images.loc[rows.images["fold"] >= 0, "y"].to_numpy(), predictions.oof)
+    scores = metrics.every(rows.truth.train.y, predictions.oof)
     write_json(layout.metrics(folder), scores)
     log.info(
         "learned %s in %.0f s: log-loss %.4f, ROC AUC %.4f, accuracy %.4f",

@@ -6,8 +6,8 @@ import shutil
 import pandas as pd
 from pydantic import Field
 
-from goulot import features, layout, ranking
-from goulot.artifacts import read_json, read_table, sweep, write_json, write_table
+from goulot import features, layout, ranking, truth
+from goulot.artifacts import sweep, write_json, write_table
 from goulot.errors import ParamsError
 from goulot.params import Section, members
 from goulot.progress import track
@@ -26,15 +26,14 @@ class Params(Section):
 def run(params: Params) -> None:
     """Write ranking.csv (costs and scores of each column), choice.json (columns for each fold and for all), metrics."""
     shutil.rmtree(layout.RANK, ignore_errors=True)
-    ledger = _ledger()
-    y, fold = ledger["y"].to_numpy(), ledger["fold"].to_numpy()
-    reader = features.Features(ledger)
+    known = truth.read().train
+    reader = features.Features(known.images.assign(view=0))
     backbones = members("extract", "backbones")
     sweep(layout.EXTRACT, backbones)
     columns = features.available(backbones)
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
     scores = [
-        ranking.probe(reader.read([pair]), y, fold, alpha=params.alpha)
+        ranking.probe(reader.read([pair]), known.y, known.fold, alpha=params.alpha)
         for pair in track(pairs, total=len(pairs), unit="columns", label="rank")
     ]
     table = columns.join(pd.DataFrame(scores))
@@ -69,11 +68,3 @@ def run(params: Params) -> None:
         sum(chosen),
         f"{columns['channels'][chosen].sum():,}",
     )
-
-
-def _ledger() -> pd.DataFrame:
-    """The training images' first views: image_id, view, fold, y."""
-    manifest = read_table(layout.MANIFEST)
-    classes = read_json(layout.CLASSES)
-    ledger = read_table(layout.FOLDS).merge(manifest[["image_id", "label"]], on="image_id", validate="one_to_one")
-    return ledger.assign(view=0, y=ledger["label"].map(classes.index))

@@ -10,10 +10,11 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from goulot import layout, metrics, reporting
+from goulot import layout, metrics, reporting, truth
 from goulot.artifacts import read_json, read_table, write_text
 from goulot.params import Section, members
 from goulot.reporting import Picture, Table
+from goulot.truth import Truth
 
 log = logging.getLogger("goulot")
 
@@ -29,17 +30,18 @@ def run(params: Params) -> None:
     """Write index.html; print the leaderboard and where things lie."""
     shutil.rmtree(layout.REPORT, ignore_errors=True)
     board = pd.read_csv(layout.LEADERBOARD)
-    oof = read_table(layout.BLEND_OOF)
+    known = truth.read().train
+    oof = read_table(layout.BLEND_OOF).set_index("image_id").loc[known.images["image_id"]]
     page = reporting.render(
-        title=params.title, lead=_lead(oof), warnings=_warnings(),
-        sections=[_models(board, oof), _features(), _data(params), _submission(params), _cost()],
+        title=params.title, lead=_lead(oof, known), warnings=_warnings(),
+        sections=[_models(board, oof, known), _features(), _data(params), _submission(params), _cost()],
     )  # fmt: skip
     write_text(layout.REPORT_PAGE, page)
     _print(board)
 
 
-def _lead(oof: pd.DataFrame) -> str:
-    p, y, fold = _probabilities(oof), oof["y"].to_numpy(), oof["fold"].to_numpy()
+def _lead(oof: pd.DataFrame, known: Truth) -> str:
+    p, y, fold = oof[known.target.outputs].to_numpy(), known.y, known.fold
     parts = []
     for name in ("accuracy", "roc_auc", "log_loss"):
         metric = metrics.METRICS[name]
@@ -65,12 +67,12 @@ def _warnings() -> list[str]:
     return lines
 
 
-def _models(board: pd.DataFrame, oof: pd.DataFrame) -> reporting.Section:
-    y, p = oof["y"].to_numpy(), _probabilities(oof)
+def _models(board: pd.DataFrame, oof: pd.DataFrame, known: Truth) -> reporting.Section:
+    y, p = known.y, oof[known.target.outputs].to_numpy()
     pictures = [
         Picture.of(
             "Receiver operating characteristic of the blend, out of fold",
-            reporting.roc_figure(y, p, _classes()),
+            reporting.roc_figure(y, p, known.target.names),
         ),
         Picture.of("Calibration of the blend, out of fold", reporting.calibration_figure(y, p)),
     ]
@@ -131,14 +133,6 @@ def _cost() -> reporting.Section:
 def _seconds(stage: str) -> str:
     path = layout.times(stage)
     return f"{read_json(path)['seconds']:.1f}" if path.is_file() else "cached"
-
-
-def _classes() -> list[str]:
-    return list(map(str, read_json(layout.CLASSES)))
-
-
-def _probabilities(oof: pd.DataFrame) -> np.ndarray:
-    return oof[_classes()].to_numpy()
 
 
 def _print(board: pd.DataFrame) -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from goulot import layout, submission
-from goulot.artifacts import read_json, read_table, write_table
+from goulot import layout, submission, targets
+from goulot.artifacts import read_table, write_table
 from goulot.params import Section
 
 log = logging.getLogger("goulot")
@@ -24,11 +24,12 @@ class Params(Section):
 def run(params: Params) -> None:
     """Write submission.csv, or nothing at all where it would be refused."""
     shutil.rmtree(layout.SUBMIT, ignore_errors=True)
-    classes = read_json(layout.CLASSES)
+    target = targets.read()
     sample = submission.read_sample(layout.SAMPLE_SUBMISSION)
     ids = read_table(layout.MANIFEST)[["image_id", "id"]]
     predictions = read_table(layout.BLEND_TEST).merge(ids, on="image_id", validate="one_to_one")
-    form = submission.detect(sample, classes) if params.format == "auto" else params.format
-    filled = submission.fill(sample, predictions, classes, form)
+    predictions = predictions.rename(columns=dict(zip(target.outputs, target.names, strict=True)))
+    form = submission.detect(sample, target.names) if params.format == "auto" else params.format
+    filled = submission.fill(sample, predictions, target.names, form)
     write_table(layout.SUBMISSION, filled)
     log.info("wrote %s: %s rows, %s", layout.SUBMISSION, f"{len(filled):,}", form)
