@@ -33,7 +33,7 @@ def run(params: Params) -> None:
     columns = features.available(backbones)
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
     scores = [
-        ranking.probe(reader.read([pair]), known.y, known.fold, alpha=params.alpha)
+        ranking.probe(reader.read([pair]), known.y, known.fold, known.target, alpha=params.alpha)
         for pair in track(pairs, total=len(pairs), unit="columns", label="rank")
     ]
     table = columns.join(pd.DataFrame(scores))
@@ -47,24 +47,25 @@ def run(params: Params) -> None:
             f"{columns['channels'].min()} channels and {columns['multiply_adds'].min():,} multiply-adds"
         )
     chosen = [pair in choice[ranking.ALL] for pair in pairs]
-    table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "roc_auc"})
-    table = table.sort_values("roc_auc", ascending=False, kind="stable")
+    table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "score"})
+    table = table.sort_values("score", ascending=False, kind="stable")
     write_table(
         layout.RANKING,
-        table[["backbone", "column", "roc_auc", "chosen", "channels", "bytes", "multiply_adds"]],
+        table[["backbone", "column", "score", "chosen", "channels", "bytes", "multiply_adds"]],
     )
     write_json(layout.CHOICE, choice)
     best = table.iloc[0]
     write_json(layout.metrics(layout.RANK), {
         "columns": len(pairs), "chosen": sum(chosen), "channels": int(columns["channels"][chosen].sum()),
-        "best_probe_roc_auc": float(best["roc_auc"]),
+        "best_probe_score": float(best["score"]),
     })  # fmt: skip
     log.info(
-        "ranked %d columns, best %s %s (ROC AUC %.3f); stacked are %d columns, %s channels",
+        "ranked %d columns, best %s %s (%s %.3f); stacked are %d columns, %s channels",
         len(pairs),
         best["backbone"],
         best["column"],
-        best["roc_auc"],
+        ranking.scored_by(known.target),
+        best["score"],
         sum(chosen),
         f"{columns['channels'][chosen].sum():,}",
     )
