@@ -13,7 +13,7 @@ from goulot import blending, crossfit, features, folds, layout, ledger, metrics,
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError
 from goulot.learners import KINDS, Context, factory
-from goulot.targets import Target
+from goulot.targets import Target, Task
 from goulot.truth import Truth
 from tests.tiny import Workspace
 
@@ -21,6 +21,7 @@ SMALL = {
     "lightgbm": {"trees": 20, "components": 8, "learning_rate": 0.2},
     "mlp": {"hidden": 32, "members": 1, "epochs": 30, "batch": 32, "learning_rate": 0.01, "dropout": 0.1},
 }
+WIDE = {"lightgbm": {"trees": 60, "components": 24}}  # all of made-up features that are equally wide
 CHOICE = defaultdict(lambda: [("any", "any")])
 
 
@@ -108,6 +109,27 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
         X[inside], rows.y[inside], rows.rows["group"].to_numpy()[inside]
     )
     assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_shuffled_labels_or_numbers_score_better_than_chance_or_true_ones_do_not(kind: str, task: Task) -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng)
+    groups = rng.normal(size=(200, 24))
+    X = Given(groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05)
+    group = rows.truth.images["group"].to_numpy()
+    make = factory(kind, {"kind": kind, **SMALL.get(kind, {}), **WIDE.get(kind, {})})
+    metric = {"multilabel": "roc_auc", "regression": "r2"}[task]
+    for meaning in (False, True):
+        numbers = groups[:, :2] * 3 if meaning else rng.normal(size=(200, 2))
+        y = (numbers > 0).astype(float)[group] if task == "multilabel" else numbers[group]
+        known = ledger.Ledger(rows.rows, Truth(rows.truth.images, y, Target(task, ["a", "b"])))
+        result = crossfit.cross_fit(make, known, X, CHOICE, folds=known.folds, seed=0, threads=2)
+        assert np.isfinite(result.test).all()
+        score = metrics.find(metric).score(known.truth.train.y, result.oof)
+        chance = 0.5 if task == "multilabel" else 0.0
+        assert score > chance + 0.15 if meaning else score < chance + 0.13, score
 
 
 @pytest.mark.parametrize("kind", KINDS)
