@@ -13,12 +13,15 @@ from goulot import blending, crossfit, features, folds, layout, ledger, metrics,
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError
 from goulot.learners import KINDS, Context, factory
+from goulot.targets import Target, Task
+from goulot.truth import Truth
 from tests.tiny import Workspace
 
 SMALL = {
     "lightgbm": {"trees": 20, "components": 8, "learning_rate": 0.2},
     "mlp": {"hidden": 32, "members": 1, "epochs": 30, "batch": 32, "learning_rate": 0.01, "dropout": 0.1},
 }
+WIDE = {"lightgbm": {"trees": 60, "components": 24}}  # all of made-up features that are equally wide
 CHOICE = defaultdict(lambda: [("any", "any")])
 
 
@@ -30,11 +33,13 @@ def made_ledger(rng: np.random.Generator, *, train: int = 360, test: int = 40, v
         "y": np.repeat(rng.permutation(np.arange(count // 2) % 2), 2), "group": np.arange(count) // 2,
     }).assign(image=np.arange(count))  # fmt: skip
     inside = images["split"] == "train"
-    fold = folds.deal(images["y"][inside].astype(str), images["group"][inside], folds=4, seed=0)
-    images = images.assign(fold=np.r_[fold, np.full(test, -1)], y=images["y"].where(inside, -1))
-    images["id"] = images["image_id"]
+    fold = folds.deal(
+        images["y"][inside].to_numpy(), images["group"][inside].to_numpy(), task="binary", folds=4, seed=0
+    )
+    y = images["y"].where(inside, -1).to_numpy()
+    images = images.assign(fold=np.r_[fold, np.full(test, -1)], id=images["image_id"]).drop(columns="y")
     rows = pd.concat([images.assign(view=view) for view in range(views)], ignore_index=True)
-    return ledger.Ledger(rows, images, ["0", "1"])
+    return ledger.Ledger(rows, Truth(images, y, Target("binary", ["0", "1"])))
 
 
 class Given:
@@ -55,7 +60,7 @@ class Recorder:
         self.seen, self.y, self.groups = X[:, 0].astype(int), y, groups
         return self
 
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: np.ndarray) -> np.ndarray:
         self.predicted = X[:, 0].astype(int)
         return np.full((len(X), 2), 0.5)
 
@@ -82,7 +87,7 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
         assert (seen["fold"] >= 0).all(), "a test row was fitted on"
         assert not set(seen["image_id"]) & set(judged["image_id"])
         assert not set(seen["group"]) & set(judged_train["group"])
-        assert np.array_equal(seen["y"], model.y)
+        assert np.array_equal(rows.y[model.seen], model.y)
         assert np.array_equal(seen["group"], model.groups)
         assert len(seen) + len(judged_train) == (table["fold"] >= 0).sum()
     assert sorted(predicted) == table.index[table["fold"] >= 0].tolist()
@@ -98,13 +103,33 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     X = groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05
     make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
     result = crossfit.cross_fit(make, rows, Given(X), CHOICE, folds=rows.folds, seed=0, threads=2)
-    train = rows.images[rows.images["fold"] >= 0]
-    assert roc_auc_score(train["y"], result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
+    assert roc_auc_score(rows.truth.train.y, result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
     inside = (rows.rows["fold"] >= 0).to_numpy()
-    seen = make(Context(seed=0, threads=2, classes=2)).fit(
-        X[inside], rows.rows["y"].to_numpy()[inside], rows.rows["group"].to_numpy()[inside]
+    seen = make(Context(seed=0, threads=2, target=Target("binary", ["0", "1"]))).fit(
+        X[inside], rows.y[inside], rows.rows["group"].to_numpy()[inside]
     )
-    assert roc_auc_score(rows.rows["y"][inside], seen.predict_proba(X[inside])[:, 1]) > 0.6
+    assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_shuffled_labels_or_numbers_score_better_than_chance_or_true_ones_do_not(kind: str, task: Task) -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng)
+    groups = rng.normal(size=(200, 24))
+    X = Given(groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05)
+    group = rows.truth.images["group"].to_numpy()
+    make = factory(kind, {"kind": kind, **SMALL.get(kind, {}), **WIDE.get(kind, {})})
+    metric = {"multilabel": "roc_auc", "regression": "r2"}[task]
+    for meaning in (False, True):
+        numbers = groups[:, :2] * 3 if meaning else rng.normal(size=(200, 2))
+        y = (numbers > 0).astype(float)[group] if task == "multilabel" else numbers[group]
+        known = ledger.Ledger(rows.rows, Truth(rows.truth.images, y, Target(task, ["a", "b"])))
+        result = crossfit.cross_fit(make, known, X, CHOICE, folds=known.folds, seed=0, threads=2)
+        assert np.isfinite(result.test).all()
+        score = metrics.find(metric).score(known.truth.train.y, result.oof)
+        chance = 0.5 if task == "multilabel" else 0.0
+        assert score > chance + 0.15 if meaning else score < chance + 0.13, score
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,17 +138,17 @@ def test_a_learner_gives_other_bytes_for_the_same_seed_or_no_probabilities(kind:
     rng = np.random.default_rng(0)
     y = np.arange(120) % classes
     X = (rng.normal(size=(120, 12)) + y[:, None] * 1.5).astype(np.float32)
-    given = X.copy()
+    given, target = X.copy(), Target("multiclass", list(map(str, range(classes))))
     make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
-    fitted = [make(Context(seed=5, threads=2, classes=classes)).fit(X, y, np.arange(120)) for _ in range(2)]
-    one, other = (model.predict_proba(X) for model in fitted)
+    fitted = [make(Context(seed=5, threads=2, target=target)).fit(X, y, np.arange(120)) for _ in range(2)]
+    one, other = (model.predict(X) for model in fitted)
     assert one.tobytes() == other.tobytes()
     assert one.shape == (120, classes)
     assert np.allclose(one.sum(1), 1)
     assert (one.argmax(1) == y).mean() > 0.7
     assert np.array_equal(X, given), "the input was changed"
     order = rng.permutation(120)
-    assert np.allclose(fitted[0].predict_proba(X[order]), one[order], atol=1e-6)
+    assert np.allclose(fitted[0].predict(X[order]), one[order], atol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -133,7 +158,8 @@ def test_the_choice_of_a_fold_knows_its_labels(classes: int) -> None:
     columns = [(rng.normal(size=(150, 6)) + y[:, None] * rng.uniform(0, 0.6)).astype(np.float32) for _ in range(4)]
     scrambled = np.where(fold == 2, rng.permutation(y), y)
     assert (scrambled != y).any()
-    before, after = ([ranking.probe(X, t, fold, alpha=10.0) for X in columns] for t in (y, scrambled))
+    target = Target("multiclass", list(map(str, range(classes))))
+    before, after = ([ranking.probe(X, t, fold, target, alpha=10.0) for X in columns] for t in (y, scrambled))
     assert [score["2"] for score in before] == [score["2"] for score in after]
     for other in ("0", "1", "3", "4", ranking.ALL):
         assert [score[other] for score in before] != [score[other] for score in after]
@@ -162,8 +188,10 @@ def test_nested_weights_of_a_fold_know_its_labels() -> None:
     y, fold = rng.integers(0, 2, 200), np.arange(200) % 4
     members = rng.dirichlet((1, 1), size=(5, 200))
     scrambled = np.where(fold == 1, 1 - y, y)
-    metric = metrics.find("log_loss")
-    before, after = (blending.nested(members, list("abcde"), t, fold, metric, rounds=20) for t in (y, scrambled))
+    metric, target = metrics.find("log_loss"), Target("binary", ["0", "1"])
+    before, after = (
+        blending.nested(members, list("abcde"), t, fold, metric, target, rounds=20) for t in (y, scrambled)
+    )
     assert before.members[1] == after.members[1]
     assert np.array_equal(before.oof[fold == 1], after.oof[fold == 1])
     assert before.members[0] != after.members[0]
@@ -209,27 +237,54 @@ def test_a_missing_row_is_filled_in(ready: Workspace) -> None:
 def test_a_split_cuts_a_group() -> None:
     rng = np.random.default_rng(0)
     for seed, (size, classes) in enumerate(itertools.product((60, 200), (2, 3))):
-        groups, labels = pd.Series(rng.integers(0, size // 3, size)), pd.Series(rng.integers(0, classes, size))
-        dealt = folds.deal(labels.astype(str), groups, folds=3, seed=seed)
+        groups, labels = rng.integers(0, size // 3, size), rng.integers(0, classes, size)
+        dealt = folds.deal(labels, groups, task="multiclass", folds=3, seed=seed)
         assert (pd.Series(dealt).groupby(groups).nunique() == 1).all()
         assert set(dealt) == {0, 1, 2}
-        for inside, outside in folds.inner(labels.to_numpy(), groups.to_numpy(), folds=3, seed=seed):
+        for inside, outside in folds.inner(labels, groups, task="multiclass", folds=3, seed=seed):
             assert not set(groups[inside]) & set(groups[outside])
 
 
 def test_folds_of_a_seed_differ_or_of_two_seeds_agree() -> None:
-    labels, groups = pd.Series(list("ab") * 30), pd.Series(range(60))
-    one, again, other = (folds.deal(labels, groups, folds=3, seed=seed) for seed in (0, 0, 1))
+    labels, groups = np.arange(60) % 2, np.arange(60)
+    one, again, other = (folds.deal(labels, groups, task="binary", folds=3, seed=seed) for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
     assert set(pd.crosstab(one, labels).to_numpy().ravel()) == {10}
 
 
 @pytest.mark.parametrize("groups", [range(32), [*range(30), 30, 30]])
-def test_a_class_smaller_than_the_folds_is_dealt_all_the_same(groups: list[int]) -> None:
-    labels = pd.Series(["common"] * 30 + ["rare"] * 2)
-    with pytest.raises(LedgerError, match=r"class 'rare' has 2 image\(s\).*fewer than split.folds = 3"):
-        folds.deal(labels, pd.Series(list(groups)), folds=3, seed=0)
+def test_a_class_smaller_than_the_folds_stops_the_run_or_its_members_meet_needlessly(groups: list[int]) -> None:
+    labels, group = np.r_[np.zeros(30, dtype=int), 1, 1], np.array(groups)
+    fold = folds.deal(labels, group, task="multiclass", folds=3, seed=0)
+    assert len(set(fold[labels == 1])) == len(set(group[labels == 1]))
+    assert folds.scarce(labels, group, task="multiclass", folds=3).tolist() == [1]
+
+
+def test_many_classes_of_one_image_or_too_few_groups_give_a_traceback() -> None:
+    fold = folds.deal(np.arange(40), np.arange(40), task="multiclass", folds=4, seed=0)
+    assert np.bincount(fold).tolist() == [10] * 4
+    with pytest.raises(LedgerError, match=r"40 training images in 2 group\(s\).*lower split.folds"):
+        folds.deal(np.arange(40), np.arange(40) % 2, task="multiclass", folds=4, seed=0)
+
+
+def test_labels_or_numbers_are_spread_unevenly_over_folds_or_a_group_is_cut() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.arange(400) // 2
+    flags = (rng.random((200, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.01])[groups].astype(float)
+    numbers = np.exp(rng.normal(size=(200, 1)))[groups]
+    for y, task in ((flags, "multilabel"), (numbers, "regression")):
+        one, again, other = (folds.deal(y, groups, task=task, folds=4, seed=seed) for seed in (0, 0, 1))
+        assert np.array_equal(one, again)
+        assert not np.array_equal(one, other)
+        assert (pd.Series(one).groupby(groups).nunique() == 1).all()
+        assert np.ptp(np.bincount(one)) <= 8
+        if task == "multilabel":
+            counts = np.stack([flags[one == fold].sum(axis=0) for fold in range(4)])
+            assert (np.ptp(counts, axis=0) <= 6).all(), counts
+        else:
+            middles = [np.median(numbers[one == fold]) for fold in range(4)]
+            assert max(middles) / min(middles) < 1.3, middles
 
 
 def test_a_training_image_without_a_fold_is_left_out(ready: Workspace) -> None:

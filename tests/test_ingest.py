@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from goulot import layout
+from goulot import layout, targets
 from goulot.artifacts import read_json, read_table
 from tests import tiny
 from tests.tiny import Workspace
@@ -54,7 +54,7 @@ def test_the_manifest_does_not_say_what_the_tables_say(workspace: Workspace) -> 
     assert (manifest["image_id"] == manifest["split"] + "/" + manifest["id"]).all()
     assert manifest["image_id"].is_unique
     assert set(zip(manifest["width"], manifest["height"], manifest["mode"], strict=True)) == {(64, 64, "L")}
-    assert read_json(layout.CLASSES) == ["cracked", "good"]
+    assert targets.read() == targets.Target("binary", ["cracked", "good"])
 
 
 def _edit(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
@@ -109,7 +109,7 @@ def test_numbers_as_ids_lose_their_zeros_and_numbers_as_classes_their_order(
     manifest = read_table(layout.MANIFEST)
     assert "000" in set(manifest["id"])
     assert len(manifest) == 80  # both sets number from 000
-    assert read_json(layout.CLASSES) == ["9", "10"]
+    assert targets.read().names == ["9", "10"]
 
 
 def test_ingest_changes_with_its_threads(workspace: Workspace) -> None:

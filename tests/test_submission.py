@@ -7,62 +7,253 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from goulot import layout
+from goulot import decisions, faults, layout, metrics, scoring
 from goulot.artifacts import read_table, write_table
+from goulot.decisions import Rule
 from goulot.errors import SubmissionError
-from goulot.submission import detect, fill, read_sample
+from goulot.submission import Kind, detect, fill, form, read_sample
+from goulot.targets import Target
 from tests import tiny
 from tests.tiny import Workspace
 
-CLASSES = ["bad", "good"]
-PREDICTED = pd.DataFrame({"id": ["1", "2", "3"], "bad": [0.2, 0.9, 0.5], "good": [0.8, 0.1, 0.5]})
+CLASSES = Target("binary", ["bad", "good"])
+CODES = Target("binary", ["0", "1"])
+GRADES = Target("ordinal", ["0", "1", "2"])
+PLANTS = Target("multiclass", ["Maize", "Sugar beet", "Loose Silky-bent"])
+FLAGS = Target("multilabel", ["a", "b", "c"])
+LOG_LOSS, F1 = metrics.find("log_loss"), metrics.find("f1_micro")
+P = np.array([[0.2, 0.8], [0.9, 0.1], [0.5, 0.5]])
+P3 = np.array([[0.2, 0.7, 0.1], [0.3, 0.1, 0.6], [0.8, 0.1, 0.1]])
 
 
 def sample(*cells: str, ids: str = "312", column: str = "target") -> pd.DataFrame:
     return pd.DataFrame({"Id": list(ids), column: cells or ["0.5"] * len(ids)})
 
 
-def test_the_form_is_misread() -> None:
-    assert detect(sample("0.5", "0", "1"), CLASSES) == "probability"
-    assert detect(sample("0", "0", "0"), ["0", "1"]) == "probability"
-    assert detect(sample("0", "1", "0"), ["0", "1"]) == "label"
-    assert detect(sample("good", "good", "good"), CLASSES) == "label"
-    assert detect(sample("2", "2", "2"), ["1", "2", "3"]) == "label"
-    assert detect(pd.DataFrame({"id": ["1"], "good": ["0"], "bad": ["0"]}), CLASSES) == "columns"
-    with pytest.raises(SubmissionError, match=r"fit none of the classes.*set submit.format"):
-        detect(sample("x", "y", "z"), CLASSES)
-    with pytest.raises(SubmissionError, match="fit none"):
-        detect(sample("0.5", "0.5", "0.5"), ["a", "b", "c"])
+def filled(
+    table: pd.DataFrame, target: Target = CLASSES, *, p: np.ndarray = P, metric: str = "auto", kind: Kind | None = None,
+    ids: str | list[str] = "123", rule: Rule | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """The sample filled in the form that is read off it, and accepted by the row-by-row check."""
+    judge = metrics.of(metric, target)
+    shape = form(table, target, judge, kind or detect(table, target, judge))
+    done = fill(table, list(ids), p, target, shape, rule or decisions.plain(judge, target))
+    assert faults.find(faults.parse(done.to_csv(index=False)), table, target, shape) == []
+    return done
+
+
+FORMS = [
+    (sample("0.5", "0", "1"), CLASSES, "log_loss", "probability"),
+    (sample("0", "0", "0"), CODES, "roc_auc", "probability"),
+    (sample("0", "0", "0"), CODES, "f1", "label"),
+    (sample("0", "0", "0"), CLASSES, "f1", "label"),
+    (sample("0", "1", "0"), CODES, "log_loss", "label"),
+    (sample("good", "good", "good"), CLASSES, "log_loss", "label"),
+    (sample("2", "2", "2"), GRADES, "qwk", "label"),
+    (sample("0.0", "0.0", "0.0"), GRADES, "qwk", "label"),
+    (sample(*["Sugar beet"] * 3), PLANTS, "f1_micro", "label"),
+    (sample(*["Sugar beet"] * 3), PLANTS, "map@3", "top"),
+    (sample(*["Sugar beet Maize"] * 3), PLANTS, "accuracy", "top"),
+    (sample(*["Maize,Sugar beet"] * 3), PLANTS, "accuracy", "top"),
+    (sample(*["Maize unheard"] * 3), PLANTS, "accuracy", "top"),
+    (pd.DataFrame({"id": ["1"], "good": ["0"], "bad": ["0"]}), CLASSES, "log_loss", "columns"),
+    (pd.DataFrame({"id": ["1"], "c0": ["0"], "c1": ["0"], "c2": ["0"]}), GRADES, "log_loss", "columns"),
+    (pd.DataFrame({"id": ["1"], "b": ["0"], "a": ["0"], "c": ["0"]}), FLAGS, "roc_auc", "columns"),
+    (sample("a b", "", "c"), FLAGS, "f1_samples", "list"),
+    (sample("1", "2", "3"), Target("regression", ["x"]), "rmse", "number"),
+]
+
+
+@pytest.mark.parametrize(("table", "target", "metric", "kind"), FORMS)
+def test_the_form_is_misread(table: pd.DataFrame, target: Target, metric: str, kind: str) -> None:
+    assert detect(table, target, metrics.find(metric)) == kind
+
+
+@pytest.mark.parametrize("target", [CLASSES, PLANTS])
+def test_a_sample_of_no_known_form_is_filled(target: Target) -> None:
+    with pytest.raises(SubmissionError, match=r"fit none of the \w+ names.*set submit.format"):
+        detect(sample("x", "y", "z"), target, LOG_LOSS)
 
 
 def test_the_sample_s_order_or_columns_are_lost() -> None:
-    filled = fill(sample(), PREDICTED, CLASSES, "probability")
-    assert filled.columns.tolist() == ["Id", "target"]
-    assert filled.to_numpy().tolist() == [["3", 0.5], ["1", 0.8], ["2", 0.1]]
-    assert fill(sample(), PREDICTED, CLASSES, "label")["target"].tolist()[1:] == ["good", "bad"]
+    done = filled(sample())
+    assert done.columns.tolist() == ["Id", "target"]
+    assert done.to_numpy().tolist() == [["3", 0.5], ["1", 0.8], ["2", 0.1]]
+    assert filled(sample(column="bad"))["bad"].tolist() == [0.5, 0.2, 0.9]
+    assert filled(sample(*["good"] * 3))["target"].tolist()[1:] == ["good", "bad"]
+    assert filled(sample(*"000"), metric="accuracy")["target"].tolist()[1:] == ["1", "0"]
     wide = pd.DataFrame({"Id": list("312"), "good": "0", "bad": "0"})
-    assert fill(wide, PREDICTED, CLASSES, "columns").to_numpy().tolist()[1] == ["1", 0.8, 0.2]
+    assert filled(wide).to_numpy().tolist()[1] == ["1", 0.8, 0.2]
+
+
+def test_labels_or_grades_are_not_those_that_were_decided() -> None:
+    assert filled(sample(*["Maize"] * 3), PLANTS, p=P3)["target"].tolist() == [
+        "Maize",
+        "Sugar beet",
+        "Loose Silky-bent",
+    ]
+    cuts = Rule("cuts", [0.2, 1.2])
+    assert filled(sample(*"000"), GRADES, p=P3, rule=cuts)["target"].tolist() == ["1", "1", "2"]
+    threshold = Rule("weights", [1.0, 9.5])
+    assert filled(sample(*["good"] * 3), metric="f1", rule=threshold)["target"].tolist() == ["good"] * 3
+
+
+def test_the_likeliest_labels_are_not_in_the_sample_s_number_and_separator() -> None:
+    pair = filled(sample(*["Maize;Sugar beet"] * 3), PLANTS, p=P3)["target"].tolist()
+    assert pair == ["Maize;Sugar beet", "Sugar beet;Maize", "Loose Silky-bent;Maize"]
+    spaced = filled(sample(*["Loose Silky-bent Maize Sugar beet"] * 3), PLANTS, p=P3)["target"].tolist()
+    assert spaced[1] == "Sugar beet Maize Loose Silky-bent"
+    by_metric = filled(sample(*"aaa"), Target("multiclass", ["a", "b", "c"]), p=P3, metric="map@2")
+    assert by_metric["target"].tolist() == ["a b", "b a", "c a"]
+
+
+def test_a_class_without_training_images_is_lost_or_a_row_does_not_sum_to_1() -> None:
+    wide = pd.DataFrame({"Id": list("312"), **dict.fromkeys(["x", "good", "y", "bad"], "0.1")})
+    done = filled(wide)
+    assert done.columns.tolist() == ["Id", "x", "good", "y", "bad"]
+    numbers = done.iloc[:, 1:].to_numpy(dtype=float)
+    assert (numbers > 0).all()
+    assert np.allclose(numbers.sum(axis=1), 1, atol=1e-12)
+    assert numbers[1] == pytest.approx([0, 0.8, 0, 0.2], abs=1e-5)
+    flags = filled(pd.DataFrame({"Id": list("312"), "c": "0", "z": "0", "a": "0", "b": "0"}), FLAGS, p=P3)
+    assert flags.iloc[1].tolist() == ["1", 0.1, 0, 0.2, 0.7]
+
+
+def test_labels_that_apply_are_not_those_above_their_thresholds() -> None:
+    rule = Rule("thresholds", [0.25, 0.05, 0.9])
+    assert filled(sample("a b", "c", "a"), FLAGS, p=P3, rule=rule)["target"].tolist() == ["a b", "b", "a b"]
+    flags = pd.DataFrame({"Id": list("312"), "c": "0", "a": "0", "b": "0"})
+    assert filled(flags, FLAGS, p=P3, metric="f1_macro", rule=rule).iloc[0].tolist() == ["3", 0, 1, 1]
+    none = Rule("thresholds", [0.95] * 3)
+    assert filled(sample("a b", "c", "a"), FLAGS, p=P3, rule=none)["target"].tolist() == ["a", "b", "c"]
+    assert filled(sample("a b", "", "a"), FLAGS, p=P3, rule=none)["target"].tolist() == ["", "", ""]
+
+
+def test_numbers_go_to_other_columns() -> None:
+    done = filled(pd.DataFrame({"Id": list("312"), "y": "0", "x": "0"}), Target("regression", ["x", "y"]), p=P * 100)
+    assert done.to_numpy().tolist() == [["3", 50, 50], ["1", 80, 20], ["2", 10, 90]]
+    alone = filled(sample(*"000"), Target("regression", ["score"]), p=P[:, :1])
+    assert alone["target"].tolist() == [0.5, 0.2, 0.9]
+
+
+def test_a_suffix_on_one_side_alone_hides_an_id_or_one_that_tells_ids_apart_is_lost() -> None:
+    given = ["1", "2", "3.5"]
+    table = sample().assign(Id=["3.5.jpg", "1.jpg", "2.JPG"])
+    assert filled(table, ids=given)["target"].tolist() == [0.5, 0.8, 0.1]
+    assert filled(sample(), ids=["1.png", "2.png", "3.png"])["target"].tolist() == [0.5, 0.8, 0.1]
+    with pytest.raises(SubmissionError, match=r"3 ids of sample_submission\.csv have no prediction"):
+        filled(sample().assign(Id=["1.jpg", "1.png", "2.jpg"]), ids=given)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given", "words"),
+    ("wanted", "given", "p", "words"),
     [
-        ("3124", PREDICTED, "1 ids of sample_submission.csv have no prediction, first '4'"),
-        ("31", PREDICTED, "1 predictions are for ids that sample_submission.csv lacks, first '2'"),
-        ("3122", PREDICTED, "id '2' occurs twice in sample_submission.csv"),
-        ("312", pd.concat([PREDICTED, PREDICTED.head(1)]), "id '1' occurs twice in the predictions"),
-        ("312", PREDICTED.assign(good=[0.1, np.nan, 0.2]), "the prediction for id '2' is not finite"),
-        ("312", PREDICTED.assign(good=[np.inf, 0.1, 0.2]), "the prediction for id '1' is not finite"),
+        ("3124", "123", P, "1 ids of sample_submission.csv have no prediction, first '4'"),
+        ("31", "123", P, "1 predictions are for ids that sample_submission.csv lacks, first '2'"),
+        ("3122", "123", P, "id '2' occurs twice in sample_submission.csv"),
+        ("312", "1231", P[[0, 1, 2, 0]], "id '1' occurs twice in the predictions"),
+        ("312", "123", np.where(P == 0.1, np.nan, P), "the prediction for id '2' is not finite"),
+        ("312", "123", np.where(P == 0.8, np.inf, P), "the prediction for id '1' is not finite"),
     ],
 )
-def test_ids_or_values_that_do_not_fit_are_written(wanted: str, given: pd.DataFrame, words: str) -> None:
+def test_ids_or_values_that_do_not_fit_are_written(wanted: str, given: str, p: np.ndarray, words: str) -> None:
     with pytest.raises(SubmissionError, match=words):
-        fill(sample(ids=wanted), given, CLASSES, "probability")
+        filled(sample(ids=wanted), ids=given, p=p)
 
 
-def test_a_form_that_the_sample_cannot_hold_gives_a_traceback() -> None:
-    with pytest.raises(SubmissionError):
-        fill(sample(), PREDICTED, CLASSES, "columns")
+@pytest.mark.parametrize(
+    ("table", "target", "kind"),
+    [
+        (sample(), CLASSES, "columns"), (sample(), CLASSES, "list"), (sample(), CLASSES, "number"),
+        (sample(), FLAGS, "label"), (sample(), PLANTS, "probability"),
+        (pd.DataFrame({"Id": list("312"), "x": "0", "y": "0"}), CLASSES, "label"),
+        (pd.DataFrame({"Id": list("312"), "x": "0", "y": "0"}), Target("regression", ["x", "z"]), "number"),
+    ],
+)  # fmt: skip
+def test_a_form_that_the_sample_cannot_hold_gives_a_traceback(table: pd.DataFrame, target: Target, kind: Kind) -> None:
+    with pytest.raises(SubmissionError, match=f"submit.format is {kind}"):
+        form(table, target, LOG_LOSS, kind)
+
+
+FAULTS = {
+    "columns": (["Id,label", "3,0.5"], ["line 1: the columns are ['Id', 'label'], not ['Id', 'target']"]),
+    "order": (["Id,target", "1,0.5", "3,0.5", "2,0.5"], ["line 2: id '1' stands where sample_submission.csv has '3'"]),
+    "missing": (["Id,target", "3,0.5", "1,0.5"], ["id '2' of sample_submission.csv is missing"]),
+    "unknown and doubled": (
+        ["Id,target", "3,0.5", "1,0.5", "1,0.5", "9,0.5", "2,0.5"],
+        ["line 4: id '1' occurs twice, first in line 3", "line 5: id '9' is not in sample_submission.csv"],
+    ),
+    "cells": (
+        ["Id,target", "3,", "1,nan", "2,1.5", "2"],
+        ["line 5: 1 cells, not 2", "line 2 (id '3'): target is '', not a finite number",
+         "line 3 (id '1'): target is 'nan', not a finite number",
+         "line 4 (id '2'): target is 1.5, not a probability between 0 and 1"],
+    ),
+    "empty": ([], ["line 1: the columns are [], not ['Id', 'target']"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_not_named_with_its_row(case: str) -> None:
+    lines, expected = FAULTS[case]
+    shape = form(sample(), CLASSES, LOG_LOSS, "probability")
+    assert faults.find(faults.parse("\n".join(lines)), sample(), CLASSES, shape) == expected
+
+
+def test_rows_that_do_not_sum_to_1_or_unknown_labels_pass() -> None:
+    wide = pd.DataFrame({"Id": ["1"], "good": ["0"], "bad": ["0"]})
+    shape = form(wide, CLASSES, LOG_LOSS, "columns")
+    assert faults.find([["Id", "good", "bad"], ["1", "0.5", "0.6"]], wide, CLASSES, shape) == [
+        "line 2 (id '1'): the probabilities sum to 1.100000, not 1"
+    ]
+    table = sample(*["Sugar beet Maize"] * 3)
+    shape = form(table, PLANTS, LOG_LOSS, "top")
+    rows = [["Id", "target"], ["3", "Maize Maize"], ["1", "Beet"], ["2", "Maize Sugar beet Loose Silky-bent"]]
+    assert faults.find(rows, table, PLANTS, shape) == [
+        "line 2 (id '3'): target holds a label twice",
+        "line 3 (id '1'): target is 'Beet', which is no known label",
+        "line 4 (id '2'): target holds 3 labels, more than 2",
+    ]
+
+
+def _scored(table: pd.DataFrame, truth: list[object], target: Target, p: np.ndarray, metric: str) -> dict[str, float]:
+    done = filled(table, target, p=p, metric=metric).astype(str)
+    solution = table.assign(**dict(zip(table.columns[1:], zip(*truth, strict=True), strict=True))).astype(str)
+    judge = metrics.of(metric, target)
+    shape = form(table, target, judge, detect(table, target, judge))
+    return scoring.score(done, solution.assign(Usage="Public").iloc[::-1], target, shape, judge)
+
+
+def test_a_score_is_not_that_of_the_solution() -> None:
+    scores = _scored(sample(), [(0,), (1,), (0,)], CLASSES, P, "log_loss")
+    assert scores["log_loss"] == pytest.approx(-np.log([0.5, 0.8, 0.9]).mean())
+    assert scores["accuracy"] == 1
+    names = _scored(sample(), [("bad",), ("good",), ("bad",)], CLASSES, P, "log_loss")
+    assert names == scores
+    plants = sample(*["Maize"] * 3)
+    assert _scored(plants, [("Maize",), ("Maize",), ("unheard",)], PLANTS, P3, "f1_micro")["f1_micro"] == pytest.approx(
+        1 / 3
+    )
+    ranked = _scored(plants, [("Maize",), ("Maize",), ("unheard",)], PLANTS, P3, "map@2")
+    assert ranked["map@2"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert _scored(sample("a b", "c", "a"), [("a",), ("b c",), ("c",)], FLAGS, P3, "f1_micro")[
+        "f1_micro"
+    ] == pytest.approx(6 / 7)
+    wide = pd.DataFrame({"Id": list("312"), "good": "0", "bad": "0"})
+    columns = _scored(wide, [(0, 1), (1, 0), (0, 1)], CLASSES, P, "log_loss")
+    assert columns["log_loss"] == scores["log_loss"]
+    grades = _scored(sample(*"000"), [(0,), (1,), (1,)], GRADES, P3, "qwk")
+    assert grades["qwk"] == 1
+    number = _scored(sample(*"000"), [(1.5,), (0.2,), (0.9,)], Target("regression", ["x"]), P[:, :1], "rmse")
+    assert number["mae"] == pytest.approx(1 / 3)
+
+
+def test_a_solution_for_other_ids_is_taken() -> None:
+    shape = form(sample(), CLASSES, LOG_LOSS, "probability")
+    with pytest.raises(SubmissionError, match="not for the submission's ids: '2'"):
+        scoring.score(sample(), sample(ids="314"), CLASSES, shape, LOG_LOSS)
+    with pytest.raises(SubmissionError, match="no column 'target'"):
+        scoring.score(sample(), sample(column="y"), CLASSES, shape, LOG_LOSS)
 
 
 def test_a_sample_that_is_none_gives_a_traceback(tmp_path: Path) -> None:

@@ -8,29 +8,53 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from goulot import decisions
+from goulot.decisions import Rule
 from goulot.metrics import Metric
+from goulot.targets import Target
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The members' weights, float (members,), summing to 1, and the rule that makes decisions of their mean."""
+
+    weights: np.ndarray
+    rule: Rule
 
 
 @dataclass(frozen=True)
 class Nested:
-    """The blend's honest score: weights found on the other folds, applied to the fold (n_folds scores)."""
+    """The blend's honest predictions: weights and rule found on the other folds, applied to the fold."""
 
-    oof: np.ndarray  # float (n, classes): each row blended with weights that never saw it
-    scores: list[float]
+    oof: np.ndarray  # float (n, names): each row blended with weights that never saw it
+    guesses: np.ndarray  # the decisions on them, in the form of the truth
     members: list[dict[str, float]]  # the weights found without each fold
 
+    def score(self, metric: Metric, y: np.ndarray) -> float:
+        """The metric's score over all rows."""
+        return metric.score(y, self.guesses if metric.decides else self.oof)
 
-def select(members: np.ndarray, y: np.ndarray, metric: Metric, *, rounds: int) -> np.ndarray:
+
+def fit(members: np.ndarray, y: np.ndarray, metric: Metric, target: Target, *, rounds: int) -> Blend:
+    """Find weights and rule: decisions are judged by a rule for the plain mean first, then the blend gets its own.
+
+    members: float (members, n, names).
+    """
+    weights = select(members, y, metric, decisions.tune(metric, target, y, members.mean(axis=0)), rounds=rounds)
+    return Blend(weights, decisions.tune(metric, target, y, combine(members, weights)))
+
+
+def select(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, *, rounds: int) -> np.ndarray:
     """Weights of the members, float (members,), summing to 1.
 
-    members: float (members, n, classes). Of the prefixes of the selection the best one counts, so that late rounds
-    cannot make it worse.
+    Of the prefixes of the selection the best one counts, so that late rounds cannot make it worse. All are equal where
+    no prefix has a score.
     """
     counts = np.zeros(len(members))
     total = np.zeros(members.shape[1:])
-    best, best_counts = np.inf, counts
+    best, best_counts = np.inf, np.ones(len(members))
     for taken in range(1, rounds + 1):
-        losses = [metric.loss(y, (total + member) / taken) for member in members]
+        losses = [decisions.loss(metric, y, (total + member) / taken, rule) for member in members]
         winner = int(np.argmin(losses))
         total += members[winner]
         counts = counts + (np.arange(len(members)) == winner)
@@ -40,19 +64,19 @@ def select(members: np.ndarray, y: np.ndarray, metric: Metric, *, rounds: int) -
 
 
 def combine(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weighted mean of the members' probabilities, float (n, classes)."""
+    """The weighted mean of the members' predictions, float (n, names)."""
     return np.asarray(np.tensordot(weights, members, axes=1))
 
 
-def nested(members: np.ndarray, names: list[str], y: np.ndarray, fold: np.ndarray, metric: Metric, *,
+def nested(members: np.ndarray, names: list[str], y: np.ndarray, fold: np.ndarray, metric: Metric, target: Target, *,
            rounds: int) -> Nested:  # fmt: skip
-    """Cross-validate the selection itself over the ledger's folds."""
-    oof = np.zeros(members.shape[1:])
-    scores, chosen = [], []
+    """Cross-validate the selection itself, and the rule, over the ledger's folds."""
+    oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
+    chosen = []
     for held_out in np.unique(fold):
         inside = fold != held_out
-        weights = select(members[:, inside], y[inside], metric, rounds=rounds)
-        oof[~inside] = combine(members[:, ~inside], weights)
-        scores.append(metric.score(y[~inside], oof[~inside]))
-        chosen.append(dict(zip(names, weights.tolist(), strict=True)))
-    return Nested(oof, scores, chosen)
+        blend = fit(members[:, inside], y[inside], metric, target, rounds=rounds)
+        oof[~inside] = combine(members[:, ~inside], blend.weights)
+        guesses[~inside] = blend.rule.decide(oof[~inside])
+        chosen.append(dict(zip(names, blend.weights.tolist(), strict=True)))
+    return Nested(oof, guesses, chosen)

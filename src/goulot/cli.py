@@ -83,14 +83,27 @@ for _name, (_kind, _help) in FAMILIES.items():
     app.command(_name, help=_help)(_family(_name, _kind))
 
 
-@app.command(help="Score a submission to a bundled sample against its hidden answers.")
+@app.command(help="Score a submission by a solution file, or by the hidden answers of a bundled sample.")
 def score(
     submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv"),
+    solution: Annotated[Path | None, typer.Option(help="a CSV with the submission's columns and the truth")] = None,
 ) -> None:
     """Print the scores of a submission."""
     from goulot.commands.score import run as run_score
 
-    run_score(submission)
+    run_score(submission, solution)
+
+
+@app.command("check-submission", help="Say what is wrong with a submission, row by row.")
+def check_submission(
+    submission: Annotated[Path, typer.Argument(help="the CSV to check")] = Path("data/submit/submission.csv"),
+    limit: Annotated[int, typer.Option(help="faults shown")] = 50,
+) -> None:
+    """Print a line for each fault; exit with 1 where there is one."""
+    from goulot.commands.check_submission import run as run_check
+
+    for line in run_check(submission, limit=limit):
+        typer.echo(line)
 
 
 @app.command(help="Remove old runs and stored features that nothing uses, after asking.")

@@ -1,19 +1,21 @@
 """Cross-fitting on the fold ledger: every row is predicted by a model that never saw it, its group or its views."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from goulot import extra
 from goulot.features import Column, Features
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
+from goulot.targets import Target
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities of the images, float (images, classes) each.
+    """Predictions of the images, float (images, names) each, in the form that `Target` gives.
 
     `oof` holds one row a training image in the ledger's order, `test` one a test image: the mean of the fold models'.
     """
@@ -23,29 +25,62 @@ class Predictions:
 
 
 def cross_fit(factory: Factory, ledger: Ledger, features: Features, choice: Mapping[str, Sequence[Column]], *,
-              folds: Iterable[int], seed: int, threads: int) -> Predictions:  # fmt: skip
+              folds: Iterable[int], seed: int, threads: int,
+              table: pd.DataFrame | None = None) -> Predictions:  # fmt: skip
     """Fit a new estimator for each fold on the views of the other folds' images; predict the fold and the test set.
 
     `folds` are the ledger's folds, wrapped in a progress display or not. An image's prediction is the mean over its
-    views. Each fold stacks the columns that were chosen without it.
+    views. Each fold stacks the columns that were chosen without it, and beside them those of `table` (see extra.py).
     """
-    rows, images, classes = ledger.rows, ledger.images, len(ledger.classes)
+    rows, y, target = ledger.rows, ledger.y, ledger.truth.target
     row_fold, image_of = rows["fold"].to_numpy(), rows["image"].to_numpy()
-    is_test = (images["fold"] == -1).to_numpy()
-    result = np.zeros((len(images), classes))
+    is_test = ledger.truth.fold == -1
+    result = np.zeros((len(is_test), len(target.names)))
     for fold in folds:
         train, predicted = (row_fold != -1) & (row_fold != fold), (row_fold == fold) | (row_fold == -1)
-        X = features.read(choice[str(fold)])
-        estimator = factory(Context(seed=seed + fold, threads=threads, classes=classes))
-        estimator.fit(X[train], rows["y"].to_numpy()[train], rows["group"].to_numpy()[train])
-        means = _mean_by_image(estimator.predict_proba(X[predicted]), image_of[predicted], len(images))
+        X, context = features.read(choice[str(fold)]), Context(seed=seed + fold, threads=threads, target=target)
+        if table is not None:
+            columns = extra.encode(table, image_of, train)
+            X, context = np.hstack([X, columns]), replace(context, extra=columns.shape[1])
+        values = _predict(factory, context, (X[train], y[train], rows["group"].to_numpy()[train]), X[predicted])
+        means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
     return Predictions(result[~is_test], result[is_test])
 
 
+def _predict(
+    factory: Factory, context: Context, rows: tuple[np.ndarray, np.ndarray, np.ndarray], X: np.ndarray
+) -> np.ndarray:
+    """Fit on (X, y, groups) what they can teach, and predict; of a class that is not among them the probability is 0.
+
+    A label or number that is constant in them stays so. Numbers stay in the range that was seen, beyond which a linear
+    learner would go on without end.
+    """
+    seen, y, groups = rows
+    target = context.target
+
+    def learned(y: np.ndarray, known: np.ndarray) -> np.ndarray:
+        part = Target(target.task, [target.names[number] for number in known])
+        return factory(replace(context, target=part)).fit(seen, y, groups).predict(X)
+
+    if target.exclusive:
+        known, y = np.unique(y, return_inverse=True)
+        result = np.zeros((len(X), len(target.names)))
+        result[:, known] = learned(y, known) if len(known) > 1 else 1.0
+        return result
+    low, high, mean, spread = y.min(axis=0), y.max(axis=0), y.mean(axis=0), y.std(axis=0)
+    result, known = np.tile(mean, (len(X), 1)), np.flatnonzero(high > low)
+    if len(known) and target.task == "multilabel":
+        result[:, known] = learned(y[:, known], known)
+    elif len(known):
+        scaled = ((y - mean) / np.where(spread > 0, spread, 1))[:, known]
+        result[:, known] = learned(scaled, known) * spread[known] + mean[known]
+    return result.clip(low, high)
+
+
 def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndarray:
-    """Mean over the rows of each image, NaN where there is none; float (count, classes)."""
+    """Mean over the rows of each image, NaN where there is none; float (count, names)."""
     sums = np.zeros((count, values.shape[1]))
     np.add.at(sums, image, values)
     with np.errstate(invalid="ignore"):
@@ -53,11 +88,12 @@ def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndar
 
 
 def tables(ledger: Ledger, predictions: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The predictions with their ids: out-of-fold (image_id, fold, then a column a class) and test (image_id, ...)."""
-    train, test = (ledger.images[ledger.images["split"] == part] for part in ("train", "test"))
-    oof = pd.DataFrame(predictions.oof, columns=ledger.classes)
+    """The predictions with their ids: out-of-fold (image_id, fold, then `Target.outputs`) and test (image_id, ...)."""
+    images, names = ledger.truth.images, ledger.truth.target.outputs
+    train, test = (images[images["split"] == part] for part in ("train", "test"))
+    oof = pd.DataFrame(predictions.oof, columns=names)
     oof.insert(0, "fold", train["fold"].to_numpy())
     oof.insert(0, "image_id", train["image_id"].to_numpy())
-    held = pd.DataFrame(predictions.test, columns=ledger.classes)
+    held = pd.DataFrame(predictions.test, columns=names)
     held.insert(0, "image_id", test["image_id"].to_numpy())
     return oof, held

@@ -5,30 +5,36 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import RidgeClassifier
-from sklearn.pipeline import make_pipeline
+from scipy.stats import rankdata
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from goulot.metrics import METRICS
+from goulot.targets import Target
 
 ALL = "all"
 
 
-def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, *, alpha: float) -> dict[str, float]:
-    """Cross-validated ROC AUC of a ridge classifier, for all rows ("all") and for each fold from the other folds' rows.
+def scored_by(target: Target) -> str:
+    """The title of the probe's score: for what has an order, how well the probe keeps it."""
+    return "rank correlation" if target.task in ("ordinal", "regression") else METRICS["roc_auc"].title
+
+
+def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target, *, alpha: float) -> dict[str, float]:
+    """Cross-validated score of a ridge probe, for all rows ("all") and for each fold from the other folds' rows.
 
     The score of fold f's choice never sees f: its probes are fitted on the rows outside f and g and predict g. One such
-    fit serves the choices of both f and g. X is float32 (n, channels), y class numbers (n,), fold int (n,).
+    fit serves the choices of both f and g. X is float32 (n, channels), y the truth (n,) or (n, names), fold int (n,).
     """
     folds = np.unique(fold)
-    decisions: dict[tuple[str, int], np.ndarray] = {}
+    values: dict[tuple[str, int], np.ndarray] = {}
     for held_out in [*((f,) for f in folds), *combinations(folds, 2)]:
-        model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha)).fit(
-            X[~np.isin(fold, held_out)], y[~np.isin(fold, held_out)]
-        )
+        inside = ~np.isin(fold, held_out)
+        model = _fitted(X[inside], y[inside], target, alpha)
         for left_out, predicted in _roles(held_out):
-            decisions[left_out, predicted] = _scores(model, X[fold == predicted], int(y.max()) + 1)
-    return {choice: _auc(decisions, choice, y, fold) for choice in [ALL, *map(str, folds)]}
+            values[left_out, predicted] = _values(model, X[fold == predicted], target)
+    return {choice: _score(values, choice, y, fold, target) for choice in [ALL, *map(str, folds)]}
 
 
 def _roles(held_out: tuple[int, ...]) -> Iterator[tuple[str, int]]:
@@ -40,21 +46,45 @@ def _roles(held_out: tuple[int, ...]) -> Iterator[tuple[str, int]]:
         yield str(held_out[1]), held_out[0]
 
 
-def _scores(model: RidgeClassifier, X: np.ndarray, classes: int) -> np.ndarray:
-    """Decision values, float (n, classes)."""
+def _fitted(X: np.ndarray, y: np.ndarray, target: Target, alpha: float) -> Pipeline | None:
+    """A classifier of classes, else a regression on grades, labels or numbers; None where there is but one class."""
+    if target.task not in ("binary", "multiclass"):
+        return make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(X, y.astype(float))
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha)).fit(X, y) if np.ptp(y) else None
+
+
+def _values(model: Pipeline | None, X: np.ndarray, target: Target) -> np.ndarray:
+    """Decision values, float (n, classes), or predictions (n, 1) of grades and (n, names) of labels or numbers."""
+    classes = len(target.names)
+    if model is None:
+        return np.zeros((len(X), classes))
+    if target.task not in ("binary", "multiclass"):
+        return np.asarray(model.predict(X)).reshape(len(X), -1)
     values = model.decision_function(X)
     if values.ndim == 1:
-        return np.stack([-values, values], axis=1)
+        values = np.stack([-values, values], axis=1)
     scores = np.full((len(X), classes), values.min())
     scores[:, model[-1].classes_] = values
     return scores
 
 
-def _auc(decisions: dict[tuple[str, int], np.ndarray], choice: str, y: np.ndarray, fold: np.ndarray) -> float:
-    parts = [
-        (y[fold == predicted], values) for (left_out, predicted), values in decisions.items() if left_out == choice
-    ]
-    return float(np.mean([METRICS["roc_auc"].score(truth, values) for truth, values in parts]))
+def _score(
+    values: dict[tuple[str, int], np.ndarray], choice: str, y: np.ndarray, fold: np.ndarray, target: Target
+) -> float:
+    """Mean over the folds that define the score; 0 where none does."""
+    ordered = target.task in ("ordinal", "regression")
+    judge = _rank_correlation if ordered else METRICS["roc_auc"].score
+    parts = [judge(y[fold == predicted], p) for (left_out, predicted), p in values.items() if left_out == choice]
+    known = [part for part in parts if np.isfinite(part)]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _rank_correlation(y: np.ndarray, p: np.ndarray) -> float:
+    """Spearman's, mean over the columns that vary."""
+    a, b = (rankdata(v, axis=0) - (len(v) + 1) / 2 for v in (y.reshape(len(y), -1), p))
+    spread = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    varies = spread > 0
+    return float(((a * b).sum(axis=0)[varies] / spread[varies]).mean()) if varies.any() else float("nan")
 
 
 def choose(

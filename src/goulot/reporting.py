@@ -67,13 +67,13 @@ def render(*, title: str, lead: str, warnings: Sequence[str], sections: Sequence
     return environment.get_template("report.html").render(title=title, lead=lead, warnings=warnings, sections=sections)
 
 
-def depth_figure(ranking: pd.DataFrame) -> Figure:
+def depth_figure(ranking: pd.DataFrame, score: str) -> Figure:
     """Probe score against multiply-adds, a line a backbone and pooling: shallow and cheap to deep and dear."""
-    figure, axes = _axes("multiply-adds an image (millions)", "ROC AUC of a linear probe", (8, 4.2))
+    figure, axes = _axes("multiply-adds an image (millions)", f"{score} of a linear probe", (8, 4.2))
     pooling = ranking["column"].str.extract(r"\.(\w+)$")[0].fillna("")
     for (backbone, kind), rows in ranking.assign(pooling=pooling).groupby(["backbone", "pooling"], sort=True):
         ordered = rows.sort_values("multiply_adds")
-        x, y = ordered["multiply_adds"] / 1e6, ordered["roc_auc"]
+        x, y = ordered["multiply_adds"] / 1e6, ordered["score"]
         axes.plot(
             x,
             y,
@@ -89,7 +89,7 @@ def depth_figure(ranking: pd.DataFrame) -> Figure:
 def roc_figure(y: np.ndarray, p: np.ndarray, classes: Sequence[str]) -> Figure:
     """Receiver operating characteristic, of the second class where there are two, else of each (ten at most)."""
     figure, axes = _axes("false positive rate", "true positive rate", (4.6, 4.2))
-    for number in [1] if len(classes) == 2 else range(min(len(classes), 10)):
+    for number in [1] if len(classes) == 2 else np.unique(y)[:10].tolist():
         wrong, right, _ = roc_curve(y == number, p[:, number])
         axes.plot(wrong, right, label=classes[number])
     axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
@@ -97,13 +97,38 @@ def roc_figure(y: np.ndarray, p: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def calibration_figure(y: np.ndarray, p: np.ndarray) -> Figure:
-    """How often a prediction is right against how sure it was."""
-    figure, axes = _axes("probability of the predicted class", "share that is right", (4.6, 4.2))
-    right, sure = calibration_curve(y == p.argmax(1), p.max(1), n_bins=8, strategy="quantile")
+def calibration_figure(right: np.ndarray, p: np.ndarray, of: str) -> Figure:
+    """How often a prediction is right against how sure it was; `right` is bool (n,), `p` float (n,)."""
+    figure, axes = _axes(f"probability of {of}", "share that is right", (4.6, 4.2))
+    right, sure = calibration_curve(right, p, n_bins=8, strategy="quantile")
     axes.plot(sure, right, marker="o")
     low = min(float(sure.min()), float(right.min()))
     axes.plot([low, 1], [low, 1], color="gray", linewidth=0.8)
+    return figure
+
+
+def confusion_figure(counts: pd.DataFrame) -> Figure:
+    """Decided classes (columns) against actual ones (rows), coloured by share of the row."""
+    size = 1.6 + 0.42 * len(counts)
+    figure, axes = _axes("decided", "actual", (max(size, 4.2), max(size, 4.2)))
+    axes.grid(visible=False)
+    shares = counts.to_numpy() / np.maximum(counts.sum(axis=1).to_numpy()[:, None], 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [str(name)[:20] for name in counts.index]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    for (row, column), share in np.ndenumerate(shares):
+        if count := counts.iat[row, column]:
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color="w" if share > 0.6 else "k")
+    return figure
+
+
+def scatter_figure(y: np.ndarray, p: np.ndarray, name: str) -> Figure:
+    """Predicted against actual numbers."""
+    figure, axes = _axes(f"actual {name}", f"predicted {name}", (4.6, 4.2))
+    axes.scatter(y, p, s=8, alpha=0.5)
+    ends = [float(y.min()), float(y.max())]
+    axes.plot(ends, ends, color="gray", linewidth=0.8)
     return figure
 
 

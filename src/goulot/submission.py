@@ -1,14 +1,42 @@
 """A submission in the shape of `sample_submission.csv`, or a reason why it cannot be."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from goulot.decisions import Rule
 from goulot.errors import SubmissionError
+from goulot.metrics import Metric
+from goulot.targets import Target
 
-Format = Literal["probability", "label", "columns"]
+Kind = Literal["probability", "label", "columns", "top", "list", "number"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+SEPARATORS = (" ", ", ", ",", "; ", ";", "|", "\t")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm")
+# The probability of a class that has no training images: it may be right, and a logarithm of 0 may be refused.
+UNSEEN = 1e-6
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the sample's cells hold.
+
+    texts: how each of the target's names is written in a cell, or is named as a column, `columns` being the sample's.
+    """
+
+    kind: Kind
+    columns: list[str]
+    texts: list[str]
+    separator: str = " "
+    most: int = 1  # labels in a cell
+    blank: bool = False  # whether a cell may hold none
+    whole: bool = False  # whether labels are decided, 0 or 1, where they have a column each
+    positive: int = 1  # the class whose probability a single column holds
 
 
 def read_sample(path: Path) -> pd.DataFrame:
@@ -24,78 +52,200 @@ def read_sample(path: Path) -> pd.DataFrame:
     return sample
 
 
-def detect(sample: pd.DataFrame, classes: list[str]) -> Format:
-    """What the sample's target columns hold.
+def detect(sample: pd.DataFrame, target: Target, metric: Metric) -> Kind:
+    """What the sample's target columns hold, told by their names, their cells and what the metric takes.
 
-    One column of numbers: the probability of the second of two classes, unless every cell is a class. One column of
-    text, or of classes: the label. Columns named as the classes: a probability each.
-    Raises SubmissionError where it is none of these.
+    Raises SubmissionError where it fits no form.
     """
-    targets = list(sample.columns[1:])
-    if set(targets) == set(classes):
+    columns = list(sample.columns[1:])
+    cells = set(sample[columns[0]])
+    if target.task == "regression":
+        return "number"
+    if _named(columns, target.names):
         return "columns"
-    cells = set(sample[targets[0]])
-    if len(targets) == 1 and len(classes) == 2 and _numeric(cells) and not (cells <= set(classes) and len(cells) > 1):
-        return "probability"
-    if len(targets) == 1 and cells <= set(classes):
+    if len(columns) == 1 and metric.name.startswith("map@"):
+        return "top"
+    if len(columns) == 1 and target.task == "multilabel":
+        return "list"
+    if len(columns) == 1 and target.task == "binary" and _numeric(cells):
+        codes = cells <= set(target.names)
+        decided = cells <= {*target.names, "0", "1"} and metric.decides
+        return "label" if decided or (codes and len(cells) > 1) else "probability"
+    if len(columns) == 1 and cells <= set(target.names):
         return "label"
+    if len(columns) == 1 and target.task == "ordinal" and _numeric(cells | set(target.names)):
+        return "label"
+    if len(columns) == 1 and _separator(cells, target.names):
+        return "top"
     raise SubmissionError(
-        f"sample_submission.csv has the targets {targets[:5]} with cells such as {sorted(cells)[:3]}, which fit none "
-        f"of the classes {classes[:5]}; set submit.format to probability, label or columns"
+        f"sample_submission.csv has the targets {columns[:5]} with cells such as {sorted(cells)[:3]}, which fit none "
+        f"of the {target.task} names {target.names[:5]}; set submit.format to {', '.join(KINDS)}"
     )
 
 
-def fill(sample: pd.DataFrame, predictions: pd.DataFrame, classes: list[str], form: Format) -> pd.DataFrame:
-    """The sample with its targets replaced; `predictions` has `id` and a column a class.
+def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Form:
+    """The particulars of a kind. Raises SubmissionError where sample and target do not have it."""
+    columns, names = list(sample.columns[1:]), target.names
+    cells = set(sample[columns[0]])
+    if kind == "columns":
+        texts = _named(columns, names)
+        if not texts or target.task == "regression":
+            raise SubmissionError(f"submit.format is columns, but the targets {columns[:5]} are not {names[:5]}")
+        return Form(kind, columns, texts, whole=metric.decides and target.task == "multilabel")
+    if kind == "number":
+        texts = columns if len(columns) == len(names) == 1 else _named(columns, names)
+        if target.task != "regression" or sorted(texts) != sorted(columns):
+            raise SubmissionError(
+                f"submit.format is number, which wants a regression of {columns[:5]}; "
+                f"the target is {target.task} of {names[:5]}"
+            )
+        return Form(kind, columns, texts)
+    if len(columns) != 1:
+        raise SubmissionError(
+            f"submit.format is {kind}, which fills one column; there are {len(columns)}: {columns[:5]}"
+        )
+    _check_task(kind, target)
+    if kind == "probability":
+        return Form(kind, columns, names, positive=names.index(columns[0]) if columns[0] in names else 1)
+    if kind == "label":
+        coded = target.task == "binary" and cells <= {"0", "1"} and not cells & set(names)
+        return Form(kind, columns, ["0", "1"] if coded else names)
+    return _many(kind, sample, target, metric)
 
-    Raises SubmissionError where an id is missing, doubled or unknown, or a probability is not finite.
+
+def _many(kind: Kind, sample: pd.DataFrame, target: Target, metric: Metric) -> Form:
+    """Several labels in a cell: how many, and what stands between them."""
+    columns, names = list(sample.columns[1:]), target.names
+    cells = set(sample[columns[0]])
+    free = (mark for mark in SEPARATORS if not any(mark in name for name in names))
+    separator = _separator(cells, names) or next(free, " ")
+    most = max(len(split(cell, separator, names)) for cell in cells)
+    if kind == "list":
+        return Form(kind, columns, names, separator, most=len(names), blank="" in cells)
+    wanted = int(metric.name.removeprefix("map@")) if metric.name.startswith("map@") else 1
+    return Form(kind, columns, names, separator, most=min(most if most > 1 else wanted, len(names)))
+
+
+def fill(
+    sample: pd.DataFrame, ids: Sequence[str], p: np.ndarray, target: Target, form: Form, rule: Rule
+) -> pd.DataFrame:
+    """The sample with its targets replaced; `p` are the predictions, float (ids, names).
+
+    Raises SubmissionError where an id is missing, doubled or unknown, or a prediction is not finite.
     """
-    _check_ids(sample.iloc[:, 0], predictions["id"])
-    _check_format(list(sample.columns[1:]), classes, form)
-    p = predictions.set_index("id").loc[sample.iloc[:, 0], classes].to_numpy(dtype=float)
+    p = p[places(sample.iloc[:, 0].to_list(), ids)]
     if not np.isfinite(p).all():
         bad = sample.iloc[np.flatnonzero(~np.isfinite(p).all(axis=1))[0], 0]
         raise SubmissionError(f"the prediction for id {bad!r} is not finite")
-    filled = sample.copy()
-    targets = list(sample.columns[1:])
-    if form == "columns":
-        order = [classes.index(target) for target in targets]
-        filled[targets] = p[:, order]
-    elif form == "label":
-        filled[targets[0]] = np.array(classes)[p.argmax(1)]
+    filled, texts = sample.copy(), np.array(form.texts, dtype=object)
+    if form.kind in ("columns", "number"):
+        values = rule.decide(p).astype(int) if form.whole else p
+        filled[form.columns] = _spread(values, target, form)
+    elif form.kind == "probability":
+        filled[form.columns[0]] = p[:, form.positive]
+    elif form.kind == "label":
+        filled[form.columns[0]] = texts[rule.decide(p)]
     else:
-        filled[targets[0]] = p[:, 1]
+        filled[form.columns[0]] = [form.separator.join(texts[labels]) for labels in _taken(p, form, rule)]
     return filled
 
 
-def _check_format(targets: list[str], classes: list[str], form: Format) -> None:
-    if form == "columns" and set(targets) != set(classes):
-        raise SubmissionError(
-            f"submit.format is columns, but the targets {targets[:5]} are not the classes {classes[:5]}"
-        )
-    if form != "columns" and len(targets) != 1:
-        raise SubmissionError(
-            f"submit.format is {form}, which fills one column; there are {len(targets)}: {targets[:5]}"
-        )
-    if form == "probability" and len(classes) != 2:
-        raise SubmissionError(f"submit.format is probability, which two classes have; there are {len(classes)}")
+def _taken(p: np.ndarray, form: Form, rule: Rule) -> list[np.ndarray]:
+    """The labels of each cell by falling probability: so many, or those that apply, at least one where none may not."""
+    order = list(np.argsort(-p, axis=1, kind="stable")[:, : form.most])
+    if form.kind == "top":
+        return order
+    pairs = zip(order, rule.decide(p) > 0, strict=True)
+    return [row[guess[row]] if guess.any() or form.blank else row[:1] for row, guess in pairs]
 
 
-def _check_ids(wanted: "pd.Series[str]", given: "pd.Series[str]") -> None:
+def places(wanted: Sequence[str], given: Sequence[str]) -> np.ndarray:
+    """Where each wanted id stands among the given ones; an image's suffix may be on one side alone.
+
+    Raises SubmissionError where an id is missing, doubled or unknown.
+    """
     for name, ids in (("sample_submission.csv", wanted), ("the predictions", given)):
-        if ids.duplicated().any():
-            raise SubmissionError(f"id {ids[ids.duplicated()].iloc[0]!r} occurs twice in {name}")
-    missing = wanted[~wanted.isin(given)]
-    if len(missing):
+        twice = pd.Series(ids)[pd.Series(ids).duplicated()]
+        if len(twice):
+            raise SubmissionError(f"id {twice.iloc[0]!r} occurs twice in {name}")
+    index = pd.Index(given)
+    for one, other in ((wanted, given), ([_stem(i) for i in wanted], given), (wanted, [_stem(i) for i in given])):
+        if set(one) == set(other) and len(set(one)) == len(wanted):
+            index, wanted = pd.Index(other), one
+            break
+    missing = [i for i in wanted if i not in index]
+    if missing:
         raise SubmissionError(
-            f"{len(missing)} ids of sample_submission.csv have no prediction, first {missing.iloc[0]!r}; "
+            f"{len(missing)} ids of sample_submission.csv have no prediction, first {missing[0]!r}; "
             "were their images quarantined? (data/ingest/quarantine.parquet)"
         )
-    unknown = given[~given.isin(wanted)]
+    unknown = index[~index.isin(wanted)]
     if len(unknown):
         raise SubmissionError(
-            f"{len(unknown)} predictions are for ids that sample_submission.csv lacks, first {unknown.iloc[0]!r}"
+            f"{len(unknown)} predictions are for ids that sample_submission.csv lacks, first {unknown[0]!r}"
         )
+    return index.get_indexer(pd.Index(wanted))
+
+
+def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:
+    """The labels in a cell; a known label that holds the separator is one label, the longest that fits."""
+    words, labels, known = cell.split(separator) if cell else [], [], set(names)
+    while words:
+        fits = (n for n in range(len(words), 0, -1) if separator.join(words[:n]) in known)
+        taken = next(fits, 1)
+        labels.append(separator.join(words[:taken]))
+        words = words[taken:]
+    return [label for label in labels if label]
+
+
+def _separator(cells: set[str], names: list[str]) -> str | None:
+    """What stands between labels: cells fall into known ones, else into equally many of which some are known."""
+    likely = None
+    for separator in SEPARATORS:
+        parts = [split(cell, separator, names) for cell in cells]
+        flat = {label for part in parts for label in part}
+        sizes = {len(part) for part in parts}
+        if max(sizes, default=0) > 1 and flat <= set(names):
+            return separator
+        if max(sizes, default=0) > 1 and len(sizes) == 1 and flat & set(names):
+            likely = likely or separator
+    return likely
+
+
+def _named(columns: list[str], names: list[str]) -> list[str]:
+    """The column of each name, which may have a prefix common to all; empty where one has none."""
+    leads = (column.removesuffix(names[0]) for column in columns if column.endswith(names[0]))
+    for lead in ("", *leads):
+        texts = [lead + name for name in names]
+        if set(texts) <= set(columns):
+            return texts
+    return []
+
+
+def _spread(values: np.ndarray, target: Target, form: Form) -> np.ndarray:
+    """Values in the order of the sample's columns; classes without training images get a little each."""
+    if form.kind == "columns" and not form.whole:
+        values = values.clip(0, 1)
+    places = {text: number for number, text in enumerate(form.texts)}
+    unseen = [column for column in form.columns if column not in places]
+    rest = UNSEEN if target.exclusive else 0
+    if unseen and target.exclusive:
+        values = values / values.sum(axis=1, keepdims=True) * (1 - rest * len(unseen))
+    full = np.full((len(values), 1), rest, dtype=values.dtype)
+    return np.hstack([values[:, [places[c]]] if c in places else full for c in form.columns])
+
+
+def _check_task(kind: Kind, target: Target) -> None:
+    fit = {"probability": target.task == "binary", "label": target.exclusive, "list": target.task == "multilabel"}
+    if not fit.get(kind, target.task != "regression"):
+        raise SubmissionError(
+            f"submit.format is {kind}, which a {target.task} target of {len(target.names)} name(s) does not have"
+        )
+
+
+def _stem(name: str) -> str:
+    lead, dot, suffix = name.rpartition(".")
+    return lead if dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
 def _numeric(cells: set[str]) -> bool:

@@ -33,6 +33,11 @@ class Target:
         """The manifest's columns that hold the truth: `label`, or `y.<name>` each."""
         return ["label"] if self.exclusive else [f"y.{name}" for name in self.names]
 
+    @property
+    def outputs(self) -> list[str]:
+        """The columns of a table of predictions: a name such as `fold` must not meet another column."""
+        return [f"p.{name}" for name in self.names]
+
     def truth(self, manifest: pd.DataFrame) -> np.ndarray:
         """The rows' truth: class numbers int64 (n,), else float64 (n, len(names)); -1 or NaN where there is none."""
         if not self.exclusive:

@@ -3,7 +3,7 @@
 from typing import Self
 
 import numpy as np
-from lightgbm import LGBMClassifier
+from lightgbm import LGBMClassifier, LGBMRegressor
 from pydantic import Field
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
@@ -26,27 +26,45 @@ class Params(Section):
 
 
 class Boosted:
-    """LightGBM, deterministic for a given number of threads."""
+    """LightGBM, deterministic for a given number of threads; a model each for labels and numbers."""
 
     def __init__(self, params: Params, context: Context) -> None:
         self._params, self._context = params, context
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Self:
         """Fit on rows; nothing inside looks at held-out rows, so groups do not matter."""
-        p, seed = self._params, self._context.seed
-        pca = PCA(min(p.components, *X.shape), svd_solver="randomized", random_state=seed)
-        trees = LGBMClassifier(
-            n_estimators=p.trees, learning_rate=p.learning_rate, num_leaves=p.leaves, subsample=p.row_share,
-            subsample_freq=1, colsample_bytree=p.column_share, reg_lambda=p.l2, min_child_samples=20,
-            n_jobs=self._context.threads, random_state=seed, deterministic=True, force_col_wise=True, verbosity=-1,
-        )  # fmt: skip
+        images, table = self._split(X)
+        components = min(self._params.components, *images.shape)
+        pca = PCA(components, svd_solver="randomized", random_state=self._context.seed)
         self._reduce = make_pipeline(StandardScaler(), pca)
-        self._trees = trees.fit(self._reduce.fit_transform(X), y)
+        reduced = np.hstack([self._reduce.fit_transform(images), table])
+        columns = y[:, None] if y.ndim == 1 else y
+        kind = LGBMRegressor if self._context.target.task == "regression" else LGBMClassifier
+        self._models = [self._trees(kind).fit(reduced, column) for column in columns.T]
         return self
 
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Probabilities, float (rows, classes)."""
-        return np.asarray(self._trees.predict_proba(self._reduce.transform(X)))
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities or numbers, float (rows, names)."""
+        images, table = self._split(X)
+        reduced, task = np.hstack([self._reduce.transform(images), table]), self._context.target.task
+        if task == "regression":
+            return np.stack([model.predict(reduced) for model in self._models], axis=1)
+        parts = [np.asarray(model.predict_proba(reduced)) for model in self._models]
+        return np.stack([part[:, 1] for part in parts], axis=1) if task == "multilabel" else parts[0]
+
+    def _split(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The images' features, of which components are made, and the table's columns, which the trees see as such."""
+        width = X.shape[1] - self._context.extra
+        return X[:, :width], X[:, width:]
+
+    def _trees(self, kind: type[LGBMClassifier] | type[LGBMRegressor]) -> LGBMClassifier | LGBMRegressor:
+        p = self._params
+        return kind(
+            n_estimators=p.trees, learning_rate=p.learning_rate, num_leaves=p.leaves, subsample=p.row_share,
+            subsample_freq=1, colsample_bytree=p.column_share, reg_lambda=p.l2, min_child_samples=20,
+            n_jobs=self._context.threads, random_state=self._context.seed, deterministic=True, force_col_wise=True,
+            verbosity=-1,
+        )  # fmt: skip
 
 
 def make(params: Params, context: Context) -> Estimator:

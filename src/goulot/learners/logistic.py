@@ -1,11 +1,10 @@
-"""Logistic regression on the standardised stack."""
+"""The linear learner on the standardised stack: logistic regression, for numbers ridge regression."""
 
 from typing import Self
 
 import numpy as np
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from goulot.learners import Context, Estimator
@@ -13,30 +12,47 @@ from goulot.params import Section
 
 
 class Params(Section):
-    """Settings of the logistic regression."""
+    """Settings of the linear learner."""
 
     C: float = Field(0.001, gt=0, description="inverse of the ridge penalty")
     max_iter: int = Field(300, ge=1, description="iterations at most")
 
 
 class Logistic:
-    """scikit-learn's logistic regression; it has no use for groups."""
+    """scikit-learn's logistic regression, one for all classes or one a label; it has no use for groups."""
 
-    def __init__(self, params: Params) -> None:
-        self._model = make_pipeline(
-            StandardScaler(copy=False), LogisticRegression(C=params.C, max_iter=params.max_iter, tol=1e-3)
-        )
+    def __init__(self, params: Params, context: Context) -> None:
+        self._params, self._task, self._extra = params, context.target.task, context.extra
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Self:
         """Fit on rows."""
-        self._model.fit(X.copy(), y)
+        self._scaler = StandardScaler(copy=False)
+        X = self._weighted(self._scaler.fit_transform(X.copy()))
+        if self._task == "regression":
+            self._models = [Ridge(alpha=1 / self._params.C).fit(X, y)]
+        else:
+            columns = y.T if self._task == "multilabel" else [y]
+            self._models = [self._classifier().fit(X, column) for column in columns]
         return self
 
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Probabilities, float (rows, classes)."""
-        return np.asarray(self._model.predict_proba(X.copy()))
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities or numbers, float (rows, names)."""
+        X = self._weighted(self._scaler.transform(X.copy()))
+        if self._task == "regression":
+            return np.asarray(self._models[0].predict(X)).reshape(len(X), -1)
+        parts = [model.predict_proba(X) for model in self._models]
+        return np.stack([part[:, 1] for part in parts], axis=1) if self._task == "multilabel" else np.asarray(parts[0])
+
+    def _weighted(self, X: np.ndarray) -> np.ndarray:
+        """Give the few columns of the table as much room under the ridge penalty as the many of the images."""
+        if self._extra:
+            X[:, -self._extra :] *= np.sqrt((X.shape[1] - self._extra) / self._extra)
+        return X
+
+    def _classifier(self) -> LogisticRegression:
+        return LogisticRegression(C=self._params.C, max_iter=self._params.max_iter, tol=1e-3)
 
 
 def make(params: Params, context: Context) -> Estimator:
-    """A new logistic regression; it is deterministic without a seed."""
-    return Logistic(params)
+    """A new linear learner; it is deterministic without a seed."""
+    return Logistic(params, context)

@@ -2,15 +2,18 @@
 
 import logging
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
-from goulot import blending, layout, metrics
-from goulot.artifacts import read_json, read_table, sweep, write_json, write_table
+from goulot import blending, decisions, layout, metrics, truth
+from goulot.artifacts import read_table, sweep, write_json, write_table
 from goulot.errors import LedgerError
+from goulot.metrics import Metric
 from goulot.params import Section, members
+from goulot.truth import Truth
 
 log = logging.getLogger("goulot")
 
@@ -19,88 +22,114 @@ class Params(Section):
     """What the blend is chosen by."""
 
     metric: str = Field(
-        "log_loss", description="what the blend is chosen by", json_schema_extra={"enum": [*metrics.METRICS]}
+        "auto", description="auto depends on the task", json_schema_extra={"enum": ["auto", *metrics.METRICS]}
     )
     rounds: int = Field(30, ge=1, le=1000, description="members taken, with replacement")
 
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, name: str) -> str:
-        metrics.find(name)
+        if name != "auto":
+            metrics.find(name)
         return name
 
 
 def run(params: Params) -> None:
-    """Write oof.parquet, test.parquet, weights.json, leaderboard.csv, metrics and the points of the plots."""
+    """Write the blended predictions, the weights and the rule, the leaderboard, metrics and the points of the plots."""
     shutil.rmtree(layout.BLEND, ignore_errors=True)
-    metric = metrics.find(params.metric)
     names = members("learn", "learners")
     sweep(layout.LEARN, names)
     oofs = [read_table(layout.learned(name) / "oof.parquet") for name in names]
     tests = [read_table(layout.learned(name) / "test.parquet") for name in names]
-    truth = _truth()
-    classes = read_json(layout.CLASSES)
-    y, fold = truth["y"].to_numpy(), truth["fold"].to_numpy()
-    stack = _aligned(oofs, truth["image_id"], classes)
-    result = blending.nested(stack, names, y, fold, metric, rounds=params.rounds)
-    weights = blending.select(stack, y, metric, rounds=params.rounds)
+    known = truth.read().train
+    target, outputs = known.target, known.target.outputs
+    metric = metrics.of(params.metric, target)
+    stack = _aligned(oofs, known.images["image_id"], outputs)
+    result = blending.nested(stack, names, known.y, known.fold, metric, target, rounds=params.rounds)
+    blend = blending.fit(stack, known.y, metric, target, rounds=params.rounds)
     test = tests[0][["image_id"]]
-    blended = blending.combine(_aligned(tests, test["image_id"], classes), weights)
-    write_table(layout.BLEND_OOF, pd.concat([truth, pd.DataFrame(result.oof, columns=classes)], axis=1))
-    write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=classes)], axis=1))
-    write_json(
-        layout.BLEND_WEIGHTS,
-        {"all": dict(zip(names, weights.tolist(), strict=True)), "folds": result.members},
+    blended = blending.combine(_aligned(tests, test["image_id"], outputs), blend.weights)
+    write_table(
+        layout.BLEND_OOF,
+        pd.concat([known.images[["image_id", "fold"]], pd.DataFrame(result.oof, columns=outputs)], axis=1),
     )
-    board = _leaderboard(names, stack, weights, result, y)
+    write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=outputs)], axis=1))
+    weights = dict(zip(names, blend.weights.tolist(), strict=True))
+    write_json(layout.BLEND_WEIGHTS, {"all": weights, "folds": result.members})
+    write_json(layout.BLEND_RULE, {"metric": metric.name, **asdict(blend.rule)})
+    board = _leaderboard(known, metric, weights, stack, result)
     write_table(layout.LEADERBOARD, board)
-    write_json(layout.metrics(layout.BLEND), _metrics(board, blending.combine(stack, weights), y, params.metric))
-    _write_plots(result.oof, truth["label"].tolist(), classes)
+    write_json(
+        layout.metrics(layout.BLEND), _metrics(board, blending.combine(stack, blend.weights), blend, known, metric)
+    )
+    _write_plots(known, result)
     log.info(
         "blended %s: %s %.4f by nested cross-validation",
-        ", ".join(f"{w:.2f} {n}" for n, w in zip(names, weights, strict=True) if w),
+        ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items() if weight),
         metric.title,
-        metric.score(y, result.oof),
+        result.score(metric, known.y),
     )
 
 
-def _truth() -> pd.DataFrame:
-    """The training images in the ledger's order: image_id, fold, label, y."""
-    manifest, classes = read_table(layout.MANIFEST), read_json(layout.CLASSES)
-    folds = read_table(layout.FOLDS)[["image_id", "fold"]]
-    truth = folds.merge(manifest[["image_id", "label"]], on="image_id", validate="one_to_one")
-    return truth.assign(y=truth["label"].map({label: number for number, label in enumerate(classes)}))
-
-
-def _aligned(tables: list[pd.DataFrame], ids: "pd.Series[str]", classes: list[str]) -> np.ndarray:
-    """The tables' probabilities in the order of the ids, float (tables, ids, classes)."""
+def _aligned(tables: list[pd.DataFrame], ids: "pd.Series[str]", outputs: list[str]) -> np.ndarray:
+    """The tables' predictions in the order of the ids, float (tables, ids, outputs)."""
     for table in tables:
         if set(table["image_id"]) != set(ids) or len(table) != len(ids):
             raise LedgerError("a learner's predictions are not for the images of the ledger; dvc repro learn")
-    return np.stack([table.set_index("image_id")[classes].loc[ids.to_list()].to_numpy() for table in tables])
+    return np.stack([table.set_index("image_id")[outputs].loc[ids.to_list()].to_numpy() for table in tables])
 
 
 def _leaderboard(
-    names: list[str], stack: np.ndarray, weights: np.ndarray, result: blending.Nested, y: np.ndarray
+    known: Truth, metric: Metric, weights: dict[str, float], stack: np.ndarray, result: blending.Nested
 ) -> pd.DataFrame:
-    """A row a learner and one for the blend: all metrics, their spread over folds is in the report."""
-    rows = [{"learner": "blend", "weight": 1.0, **metrics.every(y, result.oof)}]
-    rows += [{"learner": n, "weight": w, **metrics.every(y, p)} for n, w, p in zip(names, weights, stack, strict=True)]
-    return pd.DataFrame(rows)
+    """A row a learner and one for the blend: the metric itself, by rules tuned out of fold, and what else is shown."""
+    own = [result.score(metric, known.y)]
+    own += [decisions.crossed(metric, known.target, known.y, p, known.fold) for p in stack]
+    rows = [{"learner": "blend", "weight": 1.0, **decisions.every(known.y, result.oof, known.target)}]
+    rows += [
+        {"learner": name, "weight": weight, **decisions.every(known.y, p, known.target)}
+        for (name, weight), p in zip(weights.items(), stack, strict=True)
+    ]
+    return pd.DataFrame([{**row, metric.name: value} for row, value in zip(rows, own, strict=True)])
 
 
-def _metrics(board: pd.DataFrame, in_sample: np.ndarray, y: np.ndarray, metric: str) -> dict[str, object]:
+def _metrics(
+    board: pd.DataFrame, in_sample: np.ndarray, blend: blending.Blend, known: Truth, metric: Metric
+) -> dict[str, object]:
     """The scores of all, and how much better the blend looks on the rows its weights were chosen on."""
-    scores = {str(row.pop("learner")): row for row in board.to_dict("records")}
-    optimism = scores["blend"][metric] - metrics.find(metric).score(y, in_sample)
-    return {**scores, "optimism": float(abs(optimism))}
+    scores = {
+        str(row.pop("learner")): {name: value for name, value in row.items() if np.isfinite(value)}
+        for row in board.to_dict("records")
+    }
+    optimism = scores["blend"].get(metric.name, 0.0) - decisions.score(metric, known.y, in_sample, blend.rule)
+    return {**scores, "optimism": float(abs(optimism)) if np.isfinite(optimism) else None}
 
 
-def _write_plots(p: np.ndarray, labels: list[str], classes: list[str]) -> None:
-    """Points for `dvc plots`: actual against predicted label, and the last class's probability against the truth."""
-    guesses = [classes[c] for c in p.argmax(1)]
-    write_table(layout.BLEND / "confusion.csv", pd.DataFrame({"actual": labels, "predicted": guesses}))
-    bins = np.clip((p[:, -1] * 10).astype(int), 0, 9)
-    actual = np.array([label == classes[-1] for label in labels])
-    table = pd.DataFrame({"predicted": p[:, -1], "actual": actual}).groupby(bins).mean()
+def _by_label(known: Truth, result: blending.Nested) -> pd.DataFrame:
+    """A row a label: images that have it, ROC AUC and F1 out of fold."""
+    auc, f1 = metrics.METRICS["roc_auc"], metrics.METRICS["f1_macro"]
+    columns = zip(known.target.names, known.y.T, result.oof.T, result.guesses.T, strict=True)
+    return pd.DataFrame(
+        [(name, int(y.sum()), auc.score(y[:, None], p[:, None]), f1.score(np.c_[y, y], np.c_[guess, guess]))
+         for name, y, p, guess in columns],
+        columns=["label", "images", "roc_auc", "f1"],
+    )  # fmt: skip
+
+
+def _write_plots(known: Truth, result: blending.Nested) -> None:
+    """Points for `dvc plots`: actual against decided classes, and tenths of the predictions against the truth.
+
+    The calibration is that of the last class, of all labels together, or of all numbers together.
+    """
+    y, p, target = known.y, result.oof, known.target
+    if target.exclusive:
+        labels = np.array(target.names)
+        table = pd.DataFrame({"actual": labels[y], "predicted": labels[result.guesses]})
+        write_table(layout.CONFUSION, table)
+        y, p = y == len(target.names) - 1, p[:, -1]
+    if target.task == "multilabel":
+        write_table(layout.BLEND_LABELS, _by_label(known, result))
+    low, high = (p.min(), p.max()) if target.task == "regression" else (0.0, 1.0)
+    bins = np.clip(((p - low) / (high - low or 1.0) * 10).astype(int), 0, 9).ravel()
+    table = pd.DataFrame({"predicted": p.ravel(), "actual": y.ravel()}).groupby(bins).mean()
     write_table(layout.BLEND / "calibration.csv", table)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 from pydantic import Field
 
-from goulot import images, layout, tables
+from goulot import images, layout, tables, targets
 from goulot.artifacts import write_json, write_table
 from goulot.errors import DataError
 from goulot.params import Section
@@ -29,7 +29,7 @@ class Params(Section):
 
 
 def run(params: Params) -> None:
-    """Write the manifest, the classes, the quarantine and the shards."""
+    """Write the manifest, the target, the quarantine and the shards."""
     shutil.rmtree(layout.INGEST, ignore_errors=True)
     listed = tables.read(layout.RAW, params.train, params.test)
     paths = [layout.RAW / file for file in listed["file"]]
@@ -48,7 +48,7 @@ def run(params: Params) -> None:
     classes = tables.classes(manifest)
     write_table(layout.MANIFEST, manifest)
     write_table(layout.QUARANTINE, bad[["image_id", "split", "id", "file", "reason"]])
-    write_json(layout.CLASSES, classes)
+    targets.write(targets.Target("binary" if len(classes) == 2 else "multiclass", classes))
     write_json(layout.metrics(layout.INGEST), _summary(manifest, bad, classes))
     log.info(
         "ingested %s images of %s classes in %s shards; %s quarantined%s",

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from goulot import crossfit, features, layout, ledger, metrics
+from goulot import crossfit, decisions, extra, features, layout, ledger, metrics
 from goulot.artifacts import write_json, write_table
 from goulot.errors import ParamsError, choices
-from goulot.learners import factory
+from goulot.learners import TABULAR, factory
 from goulot.params import Section
 from goulot.progress import track
 
@@ -50,6 +50,7 @@ def run(params: Params, learner: str) -> None:
     folder = layout.learned(learner)
     shutil.rmtree(folder, ignore_errors=True)
     rows, start = ledger.read(), time.monotonic()
+    tabular = params.learners[learner].kind in TABULAR
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
             make,
@@ -59,17 +60,16 @@ def run(params: Params, learner: str) -> None:
             folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"),
             seed=params.seed,
             threads=params.threads,
+            table=extra.read(rows.truth.images["image_id"]) if tabular else None,
         )
     oof, test = crossfit.tables(rows, predictions)
     write_table(folder / "oof.parquet", oof)
     write_table(folder / "test.parquet", test)
-    scores = metrics.every(rows.images.loc[rows.images["fold"] >= 0, "y"].to_numpy(), predictions.oof)
+    scores = decisions.every(rows.truth.train.y, predictions.oof, rows.truth.target)
     write_json(layout.metrics(folder), scores)
     log.info(
-        "learned %s in %.0f s: log-loss %.4f, ROC AUC %.4f, accuracy %.4f",
+        "learned %s in %.0f s: %s",
         learner,
         time.monotonic() - start,
-        scores["log_loss"],
-        scores["roc_auc"],
-        scores["accuracy"],
+        ", ".join(f"{metrics.METRICS[name].title} {value:.4f}" for name, value in list(scores.items())[:3]),
     )

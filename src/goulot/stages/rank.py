@@ -6,8 +6,8 @@ import shutil
 import pandas as pd
 from pydantic import Field
 
-from goulot import features, layout, ranking
-from goulot.artifacts import read_json, read_table, sweep, write_json, write_table
+from goulot import features, layout, ranking, truth
+from goulot.artifacts import sweep, write_json, write_table
 from goulot.errors import ParamsError
 from goulot.params import Section, members
 from goulot.progress import track
@@ -26,15 +26,14 @@ class Params(Section):
 def run(params: Params) -> None:
     """Write ranking.csv (costs and scores of each column), choice.json (columns for each fold and for all), metrics."""
     shutil.rmtree(layout.RANK, ignore_errors=True)
-    ledger = _ledger()
-    y, fold = ledger["y"].to_numpy(), ledger["fold"].to_numpy()
-    reader = features.Features(ledger)
+    known = truth.read().train
+    reader = features.Features(known.images.assign(view=0))
     backbones = members("extract", "backbones")
     sweep(layout.EXTRACT, backbones)
     columns = features.available(backbones)
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
     scores = [
-        ranking.probe(reader.read([pair]), y, fold, alpha=params.alpha)
+        ranking.probe(reader.read([pair]), known.y, known.fold, known.target, alpha=params.alpha)
         for pair in track(pairs, total=len(pairs), unit="columns", label="rank")
     ]
     table = columns.join(pd.DataFrame(scores))
@@ -48,32 +47,25 @@ def run(params: Params) -> None:
             f"{columns['channels'].min()} channels and {columns['multiply_adds'].min():,} multiply-adds"
         )
     chosen = [pair in choice[ranking.ALL] for pair in pairs]
-    table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "roc_auc"})
-    table = table.sort_values("roc_auc", ascending=False, kind="stable")
+    table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "score"})
+    table = table.sort_values("score", ascending=False, kind="stable")
     write_table(
         layout.RANKING,
-        table[["backbone", "column", "roc_auc", "chosen", "channels", "bytes", "multiply_adds"]],
+        table[["backbone", "column", "score", "chosen", "channels", "bytes", "multiply_adds"]],
     )
     write_json(layout.CHOICE, choice)
     best = table.iloc[0]
     write_json(layout.metrics(layout.RANK), {
         "columns": len(pairs), "chosen": sum(chosen), "channels": int(columns["channels"][chosen].sum()),
-        "best_probe_roc_auc": float(best["roc_auc"]),
+        "best_probe_score": float(best["score"]),
     })  # fmt: skip
     log.info(
-        "ranked %d columns, best %s %s (ROC AUC %.3f); stacked are %d columns, %s channels",
+        "ranked %d columns, best %s %s (%s %.3f); stacked are %d columns, %s channels",
         len(pairs),
         best["backbone"],
         best["column"],
-        best["roc_auc"],
+        ranking.scored_by(known.target),
+        best["score"],
         sum(chosen),
         f"{columns['channels'][chosen].sum():,}",
     )
-
-
-def _ledger() -> pd.DataFrame:
-    """The training images' first views: image_id, view, fold, y."""
-    manifest = read_table(layout.MANIFEST)
-    classes = read_json(layout.CLASSES)
-    ledger = read_table(layout.FOLDS).merge(manifest[["image_id", "label"]], on="image_id", validate="one_to_one")
-    return ledger.assign(view=0, y=ledger["label"].map(classes.index))

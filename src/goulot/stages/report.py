@@ -10,12 +10,17 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from goulot import layout, metrics, reporting
+from goulot import decisions, layout, metrics, ranking, reporting, targets, truth
 from goulot.artifacts import read_json, read_table, write_text
 from goulot.params import Section, members
 from goulot.reporting import Picture, Table
+from goulot.targets import Target
+from goulot.truth import Truth
 
 log = logging.getLogger("goulot")
+
+MAX_FIGURES = 6
+MAX_MATRIX = 30  # classes of a confusion matrix; rows of a table by class
 
 
 class Params(Section):
@@ -29,23 +34,38 @@ def run(params: Params) -> None:
     """Write index.html; print the leaderboard and where things lie."""
     shutil.rmtree(layout.REPORT, ignore_errors=True)
     board = pd.read_csv(layout.LEADERBOARD)
-    oof = read_table(layout.BLEND_OOF)
+    known = truth.read().train
+    oof = read_table(layout.BLEND_OOF).set_index("image_id").loc[known.images["image_id"]]
     page = reporting.render(
-        title=params.title, lead=_lead(oof), warnings=_warnings(),
-        sections=[_models(board, oof), _features(), _data(params), _submission(params), _cost()],
+        title=params.title, lead=_lead(board, oof, known), warnings=_warnings(),
+        sections=[_models(board, oof, known), _features(), _data(params), _submission(params), _cost()],
     )  # fmt: skip
     write_text(layout.REPORT_PAGE, page)
     _print(board)
 
 
-def _lead(oof: pd.DataFrame) -> str:
-    p, y, fold = _probabilities(oof), oof["y"].to_numpy(), oof["fold"].to_numpy()
+def _lead(board: pd.DataFrame, oof: pd.DataFrame, known: Truth) -> str:
+    """The metric that was chosen and two more, with the range over the folds where no rule was tuned for it."""
+    p, y, fold, chosen = oof[known.target.outputs].to_numpy(), known.y, known.fold, _chosen()
+    by_fold = pd.DataFrame([decisions.every(y[fold == f], p[fold == f], known.target) for f in np.unique(fold)])
     parts = []
-    for name in ("accuracy", "roc_auc", "log_loss"):
-        metric = metrics.METRICS[name]
-        by_fold = [metric.score(y[fold == f], p[fold == f]) for f in np.unique(fold)]
-        parts.append(f"{metric.title} {metric.score(y, p):.4f} (folds {min(by_fold):.4f} to {max(by_fold):.4f})")
+    for name in _shown(board)[:3]:
+        metric = metrics.find(name)
+        text = f"{metric.title} {board.loc[board['learner'] == 'blend', name].iloc[0]:.4f}"
+        if name in by_fold and not (metric.decides and name == chosen):
+            text += f" (folds {by_fold[name].min():.4f} to {by_fold[name].max():.4f})"
+        parts.append(text)
     return "The blend, by nested cross-validation: " + ", ".join(parts) + "."
+
+
+def _chosen() -> str:
+    return str(read_json(layout.BLEND_RULE)["metric"])
+
+
+def _shown(board: pd.DataFrame) -> list[str]:
+    """The leaderboard's metrics, the chosen one first."""
+    names = [str(name) for name in board.columns if name not in ("learner", "weight")]
+    return sorted(names, key=lambda name: name != _chosen())
 
 
 def _warnings() -> list[str]:
@@ -65,36 +85,56 @@ def _warnings() -> list[str]:
     return lines
 
 
-def _models(board: pd.DataFrame, oof: pd.DataFrame) -> reporting.Section:
-    y, p = oof["y"].to_numpy(), _probabilities(oof)
-    pictures = [
-        Picture.of(
-            "Receiver operating characteristic of the blend, out of fold",
-            reporting.roc_figure(y, p, _classes()),
-        ),
-        Picture.of("Calibration of the blend, out of fold", reporting.calibration_figure(y, p)),
-    ]
+def _models(board: pd.DataFrame, oof: pd.DataFrame, known: Truth) -> reporting.Section:
+    tables, pictures = _by_task(known, oof[known.target.outputs].to_numpy())
     seconds = [_seconds("blend" if name == "blend" else f"learn@{name}") for name in board["learner"]]
     return reporting.Section(
-        "Models", tables=[Table.of("Out-of-fold scores", board.assign(seconds=seconds))], pictures=pictures
+        "Models", tables=[Table.of("Out-of-fold scores", board.assign(seconds=seconds)), *tables], pictures=pictures
     )
 
 
+def _by_task(known: Truth, p: np.ndarray) -> tuple[list[Table], list[Picture]]:
+    """What is shown of the blend's out-of-fold predictions."""
+    y, target = known.y, known.target
+    if target.task == "regression":
+        columns = list(zip(target.names, y.T, p.T, strict=True))[:MAX_FIGURES]
+        figures = [(name, reporting.scatter_figure(a, b, name)) for name, a, b in columns]
+        return [], [Picture.of(f"{name}: predicted by the blend against actual, out of fold", f) for name, f in figures]
+    if target.task == "multilabel":
+        labels = Table.of("Labels, out of fold", pd.read_csv(layout.BLEND_LABELS))
+        figure = reporting.calibration_figure(y.ravel() == 1, p.ravel(), "a label")
+        return [labels], [Picture.of("Calibration of the blend over all labels, out of fold", figure)]
+    figure = reporting.calibration_figure(y == p.argmax(1), p.max(1), "the predicted class")
+    tables, pictures = _confusion(target.names)
+    roc = Picture.of(
+        "Receiver operating characteristic of the blend, out of fold", reporting.roc_figure(y, p, target.names)
+    )
+    return tables, [roc, Picture.of("Calibration of the blend, out of fold", figure), *pictures]
+
+
+def _confusion(names: list[str]) -> tuple[list[Table], list[Picture]]:
+    """A matrix of few classes; of many, the pairs that are confused most."""
+    pairs = pd.read_csv(layout.CONFUSION, dtype=str, keep_default_na=False)
+    if len(names) <= MAX_MATRIX:
+        counts = pd.crosstab(pairs["actual"], pairs["predicted"]).reindex(index=names, columns=names, fill_value=0)
+        return [], [Picture.of("Decided against actual classes, out of fold", reporting.confusion_figure(counts))]
+    wrong = pairs[pairs["actual"] != pairs["predicted"]].value_counts().reset_index(name="images")
+    return [Table.of("The classes that are confused most, out of fold", wrong.head(MAX_MATRIX))], []
+
+
 def _features() -> reporting.Section:
-    ranking = pd.read_csv(layout.RANKING)
+    caption = "Which depth transfers best, and what it costs to get there"
+    columns, score = pd.read_csv(layout.RANKING), ranking.scored_by(targets.read())
     return reporting.Section(
-        "Features", ["Each column was probed by a linear classifier; the chosen ones are stacked for the learners."],
-        [Table.of("Columns by probe score", ranking.head(20))],
-        [Picture.of("Which depth transfers best, and what it costs to get there", reporting.depth_figure(ranking))],
+        "Features", ["Each column was probed by a linear model; the chosen ones are stacked for the learners."],
+        [Table.of(f"Columns by probe score ({score})", columns.head(20))],
+        [Picture.of(caption, reporting.depth_figure(columns, score))],
     )  # fmt: skip
 
 
 def _data(params: Params) -> reporting.Section:
     manifest, quarantine = read_table(layout.MANIFEST), read_table(layout.QUARANTINE)
-    counts = (
-        manifest[manifest["split"] == "train"]["label"].value_counts().rename_axis("class").reset_index(name="images")
-    )
-    tables = [Table.of("Training images by class", counts)]
+    tables = [_targets(manifest[manifest["split"] == "train"], targets.read())]
     if len(quarantine):
         tables.append(Table.of("Images set aside", quarantine[["split", "file", "reason"]].head(params.rows)))
     pictures = [Picture.of("A few images and their augmented views", layout.PREVIEW)]
@@ -102,6 +142,20 @@ def _data(params: Params) -> reporting.Section:
         pictures.append(Picture.of("The nearest pairs of images", layout.CONTACT_SHEET))
     train, test = ((manifest["split"] == part).sum() for part in ("train", "test"))
     return reporting.Section("Data", [f"{train:,} training and {test:,} test images."], tables, pictures)
+
+
+def _targets(train: pd.DataFrame, target: Target) -> Table:
+    if target.task == "regression":
+        numbers = train[target.columns].set_axis(target.names, axis=1).describe().T.rename_axis("number").reset_index()
+        return Table.of("Training images by number", numbers.assign(count=numbers["count"].astype(int)))
+    if target.task == "multilabel":
+        counts = train[target.columns].set_axis(target.names, axis=1).sum().astype(int).sort_values(ascending=False)
+    else:
+        counts = train["label"].value_counts()
+    kind = "label" if target.task == "multilabel" else "class"
+    table = counts.rename_axis(kind).reset_index(name="images")
+    least = f" (the first {MAX_MATRIX} of {len(table):,})" if len(table) > MAX_MATRIX else ""
+    return Table.of(f"Training images by {kind}{least}", table.head(MAX_MATRIX))
 
 
 def _submission(params: Params) -> reporting.Section:
@@ -133,27 +187,14 @@ def _seconds(stage: str) -> str:
     return f"{read_json(path)['seconds']:.1f}" if path.is_file() else "cached"
 
 
-def _classes() -> list[str]:
-    return list(map(str, read_json(layout.CLASSES)))
-
-
-def _probabilities(oof: pd.DataFrame) -> np.ndarray:
-    return oof[_classes()].to_numpy()
-
-
 def _print(board: pd.DataFrame) -> None:
-    table = TerminalTable(
-        "learner",
-        "weight",
-        "log-loss",
-        "ROC AUC",
-        "accuracy",
-        "seconds",
-        title="Cross-validated scores (the blend's are nested)",
-    )
+    shown = _shown(board)[:3]
+    titles = [metrics.find(name).title for name in shown]
+    title = "Cross-validated scores (the blend's are nested)"
+    table = TerminalTable("learner", "weight", *titles, "seconds", title=title)
     for row in board.to_dict("records"):
         name = str(row["learner"])
-        numbers = [f"{row[key]:.4f}" for key in ("log_loss", "roc_auc", "accuracy")]
+        numbers = [f"{row[key]:.4f}" for key in shown]
         table.add_row(name, f"{row['weight']:.2f}", *numbers, _seconds("blend" if name == "blend" else f"learn@{name}"))
     console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 100)
     console.print(table)

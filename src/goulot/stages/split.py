@@ -2,9 +2,10 @@
 
 import logging
 
+import numpy as np
 from pydantic import Field
 
-from goulot import folds, layout
+from goulot import folds, layout, targets
 from goulot.artifacts import read_table, write_table
 from goulot.params import Section
 
@@ -20,15 +21,26 @@ class Params(Section):
 
 def run(params: Params) -> None:
     """Write folds.parquet: image_id, group and fold of every training image."""
-    manifest = read_table(layout.MANIFEST)
+    manifest, target = read_table(layout.MANIFEST), targets.read()
     groups = read_table(layout.GROUPS)
     train = manifest[manifest["split"] == "train"].merge(groups, on="image_id", validate="one_to_one")
-    fold = folds.deal(train["label"], train["group"], folds=params.folds, seed=params.seed)
+    y, group = target.truth(train), train["group"].to_numpy()
+    fold = folds.deal(y, group, task=target.task, folds=params.folds, seed=params.seed)
     write_table(layout.FOLDS, train[["image_id", "group"]].assign(fold=fold))
-    sizes = train.groupby(fold).size().tolist()
     log.info(
         "dealt %s training images into %d folds of %s",
         f"{len(train):,}",
         params.folds,
-        ", ".join(map(str, sizes)),
+        ", ".join(map(str, np.bincount(fold))),
     )
+    scarce = folds.scarce(y, group, task=target.task, folds=params.folds)
+    if len(scarce):
+        log.warning(
+            "%d of %d %s occur in fewer groups of images than split.folds = %d, first %r: where none is left to learn "
+            "from, the prediction is 0",
+            len(scarce),
+            len(target.names),
+            "classes" if target.exclusive else "labels",
+            params.folds,
+            target.names[scarce[0]],
+        )

@@ -1,0 +1,114 @@
+"""The scores of a submission by a solution: a CSV with the submission's columns and the truth in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from goulot import decisions, metrics
+from goulot.errors import SubmissionError
+from goulot.metrics import Metric
+from goulot.submission import Form, split
+from goulot.targets import Target
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a file says: predictions float (n, names), or only decisions, in the form of the truth."""
+
+    target: Target
+    p: np.ndarray | None
+    guesses: np.ndarray | None = None
+
+
+def score(rows: pd.DataFrame, solution: pd.DataFrame, target: Target, form: Form, metric: Metric) -> dict[str, float]:
+    """The metric and what else is shown for the task, as far as the form of the submission has it.
+
+    Both tables are text with the id in the first column; what the solution has beyond the submission's columns is not
+    looked at. Raises SubmissionError where the solution's ids or cells do not fit.
+    """
+    lacking = [name for name in rows.columns if name not in solution]
+    if lacking:
+        raise SubmissionError(f"the solution has no column {lacking[0]!r}; it has {', '.join(solution.columns)}")
+    name = rows.columns[0]
+    both = rows[[name]].merge(solution[list(rows.columns)], on=name, how="left", validate="one_to_one")
+    unknown = both[both.isna().any(axis=1)]
+    if len(unknown) or len(solution) != len(rows):
+        first = repr(unknown[name].iloc[0]) if len(unknown) else f"{len(solution)} rows, not {len(rows)}"
+        raise SubmissionError(f"the solution is not for the submission's ids: {first}")
+    cells, true = rows[form.columns].to_numpy(dtype=object), both[form.columns].to_numpy(dtype=object)
+    full = _wider(target, form, [cells, true])
+    y, read = _truth(true, full, form), _read(cells, full, form)
+    shown = [metrics.METRICS[name] for name in metrics.SHOWN[target.task]]
+    scores = {m.name: _one(m, y, read) for m in dict.fromkeys([metric, *shown]) if m.decides or read.p is not None}
+    return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+def _one(metric: Metric, y: np.ndarray, read: _Read) -> float:
+    if metric.decides and read.guesses is not None:
+        return metric.score(y, read.guesses)
+    assert read.p is not None  # noqa: S101
+    return decisions.score(metric, y, read.p, decisions.plain(metric, read.target))
+
+
+def _wider(target: Target, form: Form, tables: Sequence[np.ndarray]) -> Target:
+    """The target with the names that have no training images: further columns, or further labels in cells."""
+    if form.kind == "columns":
+        return Target(target.task, form.columns)
+    if form.kind in ("number", "probability"):
+        return target
+    apart = [label for table in tables for cell in table[:, 0] for label in _labels(cell, form)]
+    return Target(target.task, list(dict.fromkeys([*form.texts, *apart])))
+
+
+def _labels(cell: str, form: Form) -> list[str]:
+    return [cell] if form.kind == "label" else split(cell, form.separator, form.texts)
+
+
+def _truth(cells: np.ndarray, target: Target, form: Form) -> np.ndarray:
+    numbers = {name: number for number, name in enumerate(target.names)}
+    if form.kind == "columns":
+        values = _numbers(cells)
+        return values.argmax(axis=1) if target.exclusive else values
+    if form.kind == "number":
+        return _numbers(cells)
+    if form.kind == "probability":
+        if set(cells[:, 0]) <= set(numbers):
+            return np.array([numbers[cell] for cell in cells[:, 0]])
+        # A number says whether the class is the one whose probability is asked for.
+        return np.where(_numbers(cells)[:, 0] > 0.5, form.positive, 1 - form.positive)
+    if target.exclusive:
+        return np.array([numbers[cell] if cell in numbers else numbers[_labels(cell, form)[0]] for cell in cells[:, 0]])
+    return _flags(cells, target, form)
+
+
+def _read(cells: np.ndarray, target: Target, form: Form) -> _Read:
+    if form.kind in ("columns", "number"):
+        return _Read(target, _numbers(cells))
+    if form.kind == "probability":
+        p = _numbers(cells)
+        return _Read(target, np.hstack([1 - p, p] if form.positive else [p, 1 - p]))
+    if form.kind == "label":
+        return _Read(target, None, np.array([target.names.index(cell) for cell in cells[:, 0]]))
+    if form.kind == "list":
+        return _Read(target, None, _flags(cells, target, form))
+    ranks = np.zeros((len(cells), len(target.names)))
+    for row, cell in enumerate(cells[:, 0]):
+        for place, label in enumerate(_labels(cell, form), start=1):
+            ranks[row, target.names.index(label)] = 1 / place
+    return _Read(target, ranks)
+
+
+def _flags(cells: np.ndarray, target: Target, form: Form) -> np.ndarray:
+    flags = np.zeros((len(cells), len(target.names)))
+    for row, cell in enumerate(cells[:, 0]):
+        flags[row, [target.names.index(label) for label in _labels(cell, form)]] = 1
+    return flags
+
+
+def _numbers(cells: np.ndarray) -> np.ndarray:
+    try:
+        return cells.astype(float)
+    except ValueError as error:
+        raise SubmissionError(f"the solution or the submission has a cell that is no number: {error}") from error
