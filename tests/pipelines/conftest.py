@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+# A shell that starts the tests in the background has its children ignore interrupts, and theirs as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import toy as toys
 
