@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-# A shell that starts the tests in the background has its children ignore interrupts, and theirs as well.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import toy as toys
 
 from pipelines import serve
+
+# A shell that starts the tests in the background has its children ignore interrupts, and theirs as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:
