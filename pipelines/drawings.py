@@ -12,7 +12,7 @@ from PIL import Image
 from pipelines.graph import Plot
 
 DOTS_PER_INCH = 90
-SIDE = 1000
+WIDTH = 1000
 
 
 def drawn(plot: Plot, root: Path) -> bytes | None:
@@ -60,6 +60,6 @@ def reduced(picture: bytes) -> bytes:
     """Return a picture as a JPEG of a size for a page."""
     with Image.open(io.BytesIO(picture)) as image, io.BytesIO() as sink:
         small = image.convert("RGB")
-        small.thumbnail((SIDE, SIDE))
+        small.thumbnail((WIDTH, 4 * WIDTH))
         small.save(sink, "JPEG", quality=80)
         return sink.getvalue()

@@ -137,5 +137,5 @@ def _field(info: FieldInfo) -> Any:
         examples = [f"e.g. {json.dumps(example)}" for example in info.examples or []]
         extra["hint"] = " ".join(["(JSON, merged into params.yaml; null takes an entry out)", *examples])
     elif type(None) in get_args(info.annotation):
-        extra["hint"] = "null as JSON input, in the menu at the right, empties it"
+        extra["hint"] = "(null as JSON input, in the menu at the right, empties it)"
     return Field(default=None, description=info.description, json_schema_extra=extra)

@@ -16,7 +16,9 @@ from typing import Any
 from configobj import ConfigObj
 from dvc.repo import Repo
 from dvc.utils.collections import merge_dicts, remove_missing_keys
-from dvc.utils.serialize import load_yaml, modify_yaml
+from dvc.utils.serialize import ParseError, load_yaml, modify_yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedBase
 
 from goulot import layout
 from pipelines import git, presence, runner
@@ -62,18 +64,49 @@ def _fill(workspace: Workspace, session: Session, overrides: Mapping[str, Any], 
         say(f"left out of the workspace, as it is large and not in git: {path}")
     _share_cache(main, root)
     if overrides:
-        # In the way of `dvc exp run -S`, so that the file is the same to the last blank.
-        with modify_yaml(root / layout.PARAMS) as params:
-            wanted = load_yaml(root / layout.PARAMS)
-            merge(wanted, overrides)
-            merge_dicts(params, wanted)
-            remove_missing_keys(params, wanted)
+        override(root / layout.PARAMS, overrides)
     session.root = root
     say(f"workspace {root.relative_to(main)} at {workspace.commit[:8]}; bringing the outputs from the cache")
     # What is not in the cache is what has to run anyway.
-    status, tail = runner.run(runner.dvc("checkout", "--allow-missing", "--quiet"), session.place, lambda _line: None)
+    status, tail = runner.run(runner.dvc("checkout", "--allow-missing"), session.place, lambda _line: None)
     if status != 0:
         raise PipelineError("dvc checkout failed in the run's workspace:\n" + "\n".join(tail))
+
+
+def override(path: Path, overrides: Mapping[str, Any]) -> None:
+    """Write the overrides into a `params.yaml`, in the way of `dvc exp run -S`: the same to the last blank.
+
+    DVC's writer takes the quotes from `{weights: "package:x"}` and then cannot read it; such a file is written
+    without braces.
+    """
+    before, wanted = path.read_text(encoding="utf-8"), load_yaml(path)
+    merge(wanted, overrides)
+    with modify_yaml(path) as params:
+        merge_dicts(params, wanted)
+        remove_missing_keys(params, wanted)
+    if not _reads(path, wanted):
+        writer = YAML()
+        writer.width = len(before) + 1000
+        params = writer.load(before)
+        merge_dicts(params, wanted)
+        remove_missing_keys(params, wanted)
+        _without_braces(params)
+        with path.open("w", encoding="utf-8") as file:
+            writer.dump(params, file)
+
+
+def _without_braces(node: Any) -> None:
+    if isinstance(node, CommentedBase) and isinstance(node, Mapping | list):
+        node.fa.set_block_style()
+        for inner in node.values() if isinstance(node, Mapping) else node:
+            _without_braces(inner)
+
+
+def _reads(path: Path, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return bool(load_yaml(path) == wanted)
+    except ParseError:
+        return False
 
 
 def merge(document: Any, overrides: Mapping[str, Any]) -> None:

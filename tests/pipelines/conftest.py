@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy as toys
 
 from pipelines import serve
+
+# A shell that starts the tests in the background has its children ignore interrupts, and theirs as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """The page, driven as a person drives it: a run is started with a click, watched, and cancelled."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -202,7 +203,10 @@ def test_a_person_fills_in_the_form_and_sees_the_result(calm: Page, chromium: st
         view.goto(f"{calm.url}/artifacts/artifact/{calm.api.artifacts(run)['summary']['id']}")
         expect(view.get_by_role("cell", name="000")).to_be_visible(timeout=30_000)
         browser.close()
-    assert (calm.toy.root / "runs" / calm.api.run(run)["name"] / "submission.csv").exists()
+    kept = calm.toy.root / "runs" / calm.api.run(run)["name"]
+    assert (kept / "submission.csv").exists()
+    # Boxes and switches that nobody touched are no overrides.
+    assert json.loads((kept / "run.json").read_text())["overrides"] == {"augment": {"views": 7}}
 
 
 def _newest(api: Api, field: str, value: int) -> str | None:

