@@ -83,6 +83,24 @@ for _name, (_kind, _help) in FAMILIES.items():
     app.command(_name, help=_help)(_family(_name, _kind))
 
 
+@app.command(help="Look at a data set and write its layout into params.yaml.")
+def init(
+    source: Annotated[
+        str, typer.Option("--from", help="path:<folder or archive>, kaggle:<competition> or sample:<name>")
+    ],
+    metric: Annotated[str | None, typer.Option(help="what the competition scores by")] = None,
+    table: Annotated[str | None, typer.Option(help="the table of the training images")] = None,
+    label: Annotated[str | None, typer.Option(help="its column of labels")] = None,
+    image: Annotated[str | None, typer.Option(help="the training images' pattern, e.g. train/{id}.jpg")] = None,
+) -> None:
+    """Work the layout out, say what was found, write it."""
+    from goulot.commands.init import run as run_init
+    from goulot.discovery import Given
+
+    for line in run_init(source, metric=metric, given=Given(table, label, image)):
+        typer.echo(line)
+
+
 @app.command(help="Score a submission by a solution file, or by the hidden answers of a bundled sample.")
 def score(
     submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv"),

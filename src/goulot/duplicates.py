@@ -44,3 +44,12 @@ def groups(count: int, pairs: pd.DataFrame) -> np.ndarray:
     rank = np.empty(len(first), dtype=int)
     rank[first] = np.arange(len(first))
     return np.asarray(rank[labels])
+
+
+def merged(group: np.ndarray, names: "pd.Series[str]") -> np.ndarray:
+    """Join the groups of rows that bear one name, e.g. a patient's; a row without a name stays where it is."""
+    known = names.notna().to_numpy() & (names.fillna("").str.strip() != "").to_numpy()
+    codes = pd.factorize(names[known])[0] + group.max() + 1
+    links = pd.DataFrame({"i": group[known], "j": codes})
+    joined = groups(int(max(group.max(), codes.max(initial=0))) + 1, links)
+    return np.asarray(joined[group])

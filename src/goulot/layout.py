@@ -24,6 +24,7 @@ MANIFEST = INGEST / "manifest.parquet"
 QUARANTINE = INGEST / "quarantine.parquet"
 TARGET = INGEST / "target.json"
 EXTRA = INGEST / "extra.parquet"
+SAMPLE_SUBMISSION = INGEST / "sample_submission.csv"
 SHARDS = INGEST / "shards"
 VIEWS = AUGMENT / "views.parquet"
 PREVIEW = AUGMENT / "preview.png"
@@ -42,7 +43,6 @@ BLEND_OOF = BLEND / "oof.parquet"
 BLEND_TEST = BLEND / "test.parquet"
 SUBMISSION = SUBMIT / "submission.csv"
 REPORT_PAGE = REPORT / "index.html"
-SAMPLE_SUBMISSION = RAW / "sample_submission.csv"
 
 # Run-time state that is no output of any stage: the feature store and the times of the last runs.
 STATE = Path(".goulot")
@@ -56,6 +56,11 @@ def store() -> Path:
 def engines() -> Path:
     """How each network is run on this machine, settled once for all checkouts; `GOULOT_ENGINES` moves it."""
     return Path(os.environ.get("GOULOT_ENGINES") or user_state_path("goulot") / "engines")
+
+
+def downloads(competition: str) -> Path:
+    """Where a competition's archive is kept, so that a new run need not bring it again."""
+    return STATE / "downloads" / competition
 
 
 def times(stage: str) -> Path:

@@ -1,26 +1,21 @@
 """`goulot send`: send a finished run's submission to Kaggle and show what the competition answers.
 
-Nothing else in goulot sends anything. The official `kaggle` package does the talking; what it prints or
-hides when something goes wrong is turned into one line.
+Nothing else in goulot sends anything. The official `kaggle` package does the talking.
 """
 
-import contextlib
-import io
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from goulot import layout, params
-from goulot.errors import GoulotError, SubmissionError
+from goulot import kaggle_client, layout, params
+from goulot.errors import SubmissionError
 
 log = logging.getLogger("goulot")
 
 RUNS = Path("runs")
 POLL_S = 2.0
-CREDENTIALS = "create a token in your Kaggle settings and put it in KAGGLE_API_TOKEN or ~/.kaggle/access_token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +58,8 @@ def run(
     file = submission_of(run)
     slug = competition or _competition()
     text = message or f"goulot {run or 'data/submit'}"
-    with _speaking(slug):
-        api = _client()
+    with kaggle_client.speaking(slug, "the submission", SubmissionError):
+        api = kaggle_client.client(SubmissionError)
         log.info("sending %s (%s bytes) to %s", file, f"{file.stat().st_size:,}", slug)
         sent = api.competition_submit(str(file), text, slug, quiet=True)
         if sent.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
@@ -92,57 +87,6 @@ def _competition() -> str:
             f"fetch.source is {source!r}, which is no Kaggle competition; name one with --competition"
         )
     return slug
-
-
-def _client() -> Any:
-    """A client that has its credentials. The package prints a page and exits where it finds none."""
-    try:
-        from kaggle.api.kaggle_api_extended import KaggleApi
-    except ImportError as error:
-        raise SubmissionError("the kaggle package is missing; pip install 'goulot[kaggle]'") from error
-    api = KaggleApi()
-    try:
-        api.authenticate()
-    except SystemExit:
-        raise SubmissionError(f"no Kaggle credentials, or they are no longer valid; {CREDENTIALS}") from None
-    return api
-
-
-@contextlib.contextmanager
-def _speaking(competition: str) -> Iterator[None]:
-    """Keep the package from printing, and say in one line what the competition had against it."""
-    from requests import RequestException
-
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    except GoulotError:
-        raise
-    except RequestException as error:
-        raise SubmissionError(_refused(competition, error)) from error
-    except ValueError as error:
-        raise SubmissionError(f"{competition}: {error}") from error
-
-
-def _refused(competition: str, error: Any) -> str:
-    answer = error.response
-    if answer is None:
-        return f"Kaggle cannot be reached: {type(error).__name__}; check the connection and try again"
-    said = _said(answer) or str(error)
-    if answer.status_code == 401:
-        return f"Kaggle does not accept the credentials ({said}); {CREDENTIALS}"
-    if answer.status_code == 403:
-        return f"{competition}: not allowed ({said}); accept the competition's rules on its page first"
-    if answer.status_code == 404:
-        return f"Kaggle knows no competition {competition!r}; its name is the last part of its page's address"
-    return f"{competition} refused the submission ({answer.status_code}): {said}"
-
-
-def _said(answer: Any) -> str:
-    try:
-        return str(answer.json().get("message", "")).strip()
-    except (ValueError, AttributeError):
-        return ""
 
 
 def _scored(api: Any, answer: Answer, wait_s: float) -> Answer:

@@ -46,6 +46,8 @@ def run(params: Params) -> None:
     doubted = np.flatnonzero(sizes > max(2, params.large_group * len(manifest)))
     if len(doubted) and not params.merge_large:
         group = _dissolve(group, doubted, pairs[pairs["kind"] == "bytes"])
+    if "group" in manifest:
+        group = duplicates.merged(group, manifest["group"])
     table = manifest[["image_id"]].assign(group=group)
     write_table(layout.GROUPS, table)
     ids = manifest["image_id"].to_numpy()

@@ -22,7 +22,9 @@ class Params(Section):
     """What the blend is chosen by."""
 
     metric: str = Field(
-        "auto", description="auto depends on the task", json_schema_extra={"enum": ["auto", *metrics.METRICS]}
+        "auto",
+        description="what the blend is chosen by; auto depends on the task",
+        json_schema_extra={"enum": ["auto", *metrics.METRICS]},
     )
     rounds: int = Field(30, ge=1, le=1000, description="members taken, with replacement")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from goulot import layout, samples
-from goulot.errors import DataError
+from goulot import layout, sources
+from goulot.errors import ParamsError
 from goulot.params import Section
 
 log = logging.getLogger("goulot")
@@ -16,7 +16,10 @@ log = logging.getLogger("goulot")
 class Params(Section):
     """Where the competition comes from."""
 
-    source: str = Field(description="sample:<name> for a bundled competition, path:<folder> for one on this machine")
+    source: str = Field(description=sources.ALLOWED)
+    watch: str | None = Field(
+        None, description="what dvc looks at for changes: the folder or archive of a path: source"
+    )
     seed: int = Field(0, ge=0, description="a bundled sample's split into train and test")
     limit: int | None = Field(None, ge=100, description="keep that many images of a bundled sample, for a quick look")
 
@@ -24,20 +27,17 @@ class Params(Section):
     @classmethod
     def _known_kind(cls, source: str) -> str:
         kind, _, rest = source.partition(":")
-        if kind not in ("sample", "path") or not rest:
-            raise ValueError("must be sample:<name> or path:<folder>")
+        if kind not in sources.KINDS or not rest:
+            raise ValueError(f"must be {sources.ALLOWED}")
         return source
 
 
 def run(params: Params) -> None:
     """Write `data/raw/` anew."""
-    kind, _, name = params.source.partition(":")
+    _check_watch(params)
     shutil.rmtree(layout.RAW, ignore_errors=True)
     layout.RAW.mkdir(parents=True)
-    if kind == "sample":
-        samples.find(name).write(layout.RAW, seed=params.seed, limit=params.limit)
-    else:
-        _copy(Path(name).expanduser())
+    sources.bring(params.source, layout.RAW, seed=params.seed, limit=params.limit)
     files = [path for path in layout.RAW.rglob("*") if path.is_file()]
     log.info(
         "fetched %s: %s files, %.0f MB",
@@ -47,11 +47,13 @@ def run(params: Params) -> None:
     )
 
 
-def _copy(source: Path) -> None:
-    if not source.is_dir():
-        raise DataError(
-            f"fetch.source is path:{source}, which is no folder; give one that holds the competition's files"
+def _check_watch(params: Params) -> None:
+    """A folder that dvc does not look at could change without a word."""
+    path = sources.local(params.source)
+    if path is None or params.watch is None:
+        return
+    if Path(params.watch).resolve() != path.resolve():
+        raise ParamsError(
+            f"params.yaml: fetch.source is {params.source!r}, but fetch.watch is {params.watch!r}, so dvc repro would "
+            f"not see that folder change; set fetch.watch: {path.resolve()} (goulot init writes both)"
         )
-    if layout.RAW.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"fetch.source is path:{source}, which holds data/raw itself; move the images elsewhere")
-    shutil.copytree(source, layout.RAW, dirs_exist_ok=True, copy_function=shutil.copyfile)

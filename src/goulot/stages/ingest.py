@@ -3,24 +3,38 @@
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pandas as pd
 from pydantic import Field
 
-from goulot import images, layout, tables, targets
+from goulot import dataset, images, labelling, layout, tables, targets
 from goulot.artifacts import write_json, write_table
+from goulot.dataset import Listing
 from goulot.errors import DataError
 from goulot.params import Section
+from goulot.patterns import Files
 from goulot.progress import track
+from goulot.targets import Target
 
+SAMPLE = "sample_submission.csv"
+ASIDE = ["image_id", "split", "id", "file", "reason"]
 log = logging.getLogger("goulot")
 
 
 class Params(Section):
     """How the competition's files are laid out below `data/raw/`."""
 
-    train: tables.LabelledTable = Field(description="the table of the training images")
-    test: tables.ImageTable = Field(description="the table of the test images")
+    train: dataset.LabelledImages = Field(description="the training images and their labels")
+    test: dataset.Images = Field(description="the test images")
+    task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = Field(
+        "auto", description="auto reads it off the labels and the sample submission"
+    )
+    sample: str = Field(
+        SAMPLE, description="the sample submission below data/raw; that of the usual name may be missing"
+    )
+    extra: list[str] = Field([], description="columns of both tables that the learners are given beside the features")
+    unlabelled: Literal["refuse", "quarantine"] = Field("refuse", description="a training row without a label")
     max_quarantined: float = Field(
         0.02, ge=0, le=1, description="largest share of unreadable images; above it the run stops"
     )
@@ -29,35 +43,81 @@ class Params(Section):
 
 
 def run(params: Params) -> None:
-    """Write the manifest, the target, the quarantine and the shards."""
+    """Write the manifest, the target, the extra columns, the quarantine and the shards."""
     shutil.rmtree(layout.INGEST, ignore_errors=True)
-    listed = tables.read(layout.RAW, params.train, params.test)
-    paths = [layout.RAW / file for file in listed["file"]]
-    with ThreadPoolExecutor(params.threads) as pool:
-        checks = list(track(pool.map(images.check, paths), total=len(paths), unit="images", label="ingest"))
-    table = listed.join(pd.DataFrame(checks, index=listed.index))
-    good, bad = table[table.reason == ""], table[table.reason != ""]
+    files = Files(layout.RAW)
+    train, test, unlabelled = _listed(params, files)
+    sample = _sample(params)
+    found = labelling.target(train.cells, params.train.columns, params.train.separator, params.task, sample)
+    labels = labelling.columns(train.cells, params.train.columns, params.train.separator, found)
+    listed = pd.concat([train.rows.join(labels), test.rows]).sort_values("image_id", ignore_index=True)
+    table = _checked(listed, params.threads)
+    good, bad = table[table["reason"] == ""], table[table["reason"] != ""]
     _stop_if_too_many(bad, len(table), params.max_quarantined)
-    places = images.pack(
-        zip(good.image_id, (layout.RAW / file for file in good.file), strict=True),
-        layout.SHARDS,
-        shard_bytes=params.shard_mib * 2**20,
-    )
-    packed = pd.DataFrame(places, columns=["image_id", "shard", "row"])
-    manifest = good.drop(columns="reason").merge(packed, on="image_id", validate="one_to_one")
-    classes = tables.classes(manifest)
+    manifest = _packed(good.drop(columns="reason"), params.shard_mib)
+    _refuse_lost_classes(manifest, found)
+    aside = pd.concat([bad, unlabelled, _unlisted(params, files, pd.concat([table, unlabelled]))])[ASIDE]
     write_table(layout.MANIFEST, manifest)
-    write_table(layout.QUARANTINE, bad[["image_id", "split", "id", "file", "reason"]])
-    targets.write(targets.Target("binary" if len(classes) == 2 else "multiclass", classes))
-    write_json(layout.metrics(layout.INGEST), _summary(manifest, bad, classes))
-    log.info(
-        "ingested %s images of %s classes in %s shards; %s quarantined%s",
-        f"{len(manifest):,}",
-        len(classes),
-        packed["shard"].nunique(),
-        len(bad),
-        f" (see {layout.QUARANTINE})" if len(bad) else "",
-    )
+    write_table(layout.QUARANTINE, aside.reset_index(drop=True))
+    targets.write(found)
+    write_table(layout.SAMPLE_SUBMISSION, _made_up(test, found) if sample is None else sample)
+    if params.extra:
+        write_table(layout.EXTRA, _extra(params, train, test, manifest))
+    write_json(layout.metrics(layout.INGEST), _summary(manifest, aside, found))
+    _report(manifest, aside, found)
+
+
+def _listed(params: Params, files: Files) -> tuple[Listing, Listing, pd.DataFrame]:
+    """The labelled training rows, the test rows, and the training rows without a label, which have a reason."""
+    test = dataset.listing(files, params.test, "test")
+    # Class folders beside the test folder: a pattern such as {label}/{id}.jpg would take the test set for a class.
+    train = dataset.listing(files, params.train, "train", leave_out=frozenset(test.rows["file"]))
+    if params.train.table is not None:
+        train.cells[params.train.columns] = _label_cells(params, train)
+    blank = pd.Series(False, index=train.rows.index)
+    if params.train.separator is None:
+        for name in params.train.columns:
+            blank |= tables.is_blank(train.cells[name])
+    if blank.any() and params.unlabelled == "refuse":
+        raise DataError(
+            f"{blank.index[blank][0]}: {' or '.join(map(repr, params.train.columns[:3]))} is empty "
+            f"({int(blank.sum())} such rows); ingest.unlabelled: quarantine sets them aside"
+        )
+    return train.only(~blank), test, train.rows[blank].assign(reason="it has no label")
+
+
+def _label_cells(params: Params, train: Listing) -> pd.DataFrame:
+    lacking = [name for name in params.train.columns if name not in train.cells]
+    if lacking:
+        there = ", ".join(map(repr, train.cells.columns[:20]))
+        raise DataError(f"{layout.RAW / str(params.train.table)} has no column {lacking[0]!r}; it has {there}")
+    return train.cells[params.train.columns]
+
+
+def _sample(params: Params) -> pd.DataFrame | None:
+    if params.sample == SAMPLE and not (layout.RAW / params.sample).is_file():
+        return None
+    return tables.read(layout.RAW, params.sample).rows
+
+
+def _made_up(test: Listing, found: Target) -> pd.DataFrame:
+    """What a submission is to look like where the competition does not say: a class, or a column each."""
+    columns = {"label": found.names[0]} if found.exclusive else dict.fromkeys(found.names, "0")
+    return pd.DataFrame({"id": test.rows["id"].to_numpy(), **columns})
+
+
+def _checked(listed: pd.DataFrame, threads: int) -> pd.DataFrame:
+    paths = [layout.RAW / file for file in listed["file"]]
+    with ThreadPoolExecutor(threads) as pool:
+        checks = list(track(pool.map(images.check, paths), total=len(paths), unit="images", label="ingest"))
+    return listed.join(pd.DataFrame(checks, index=listed.index))
+
+
+def _packed(good: pd.DataFrame, shard_mib: int) -> pd.DataFrame:
+    paths = zip(good["image_id"], (layout.RAW / file for file in good["file"]), strict=True)
+    places = images.pack(paths, layout.SHARDS, shard_bytes=shard_mib * 2**20)
+    packed = pd.DataFrame(places, columns=["image_id", "shard", "row"])
+    return good.merge(packed, on="image_id", validate="one_to_one")
 
 
 def _stop_if_too_many(bad: pd.DataFrame, total: int, share: float) -> None:
@@ -65,14 +125,61 @@ def _stop_if_too_many(bad: pd.DataFrame, total: int, share: float) -> None:
         first = bad.iloc[0]
         raise DataError(
             f"{len(bad)} of {total} images cannot be used, more than ingest.max_quarantined = {share}; "
-            f"the first is {first.file}: {first.reason}"
+            f"the first is {first['file']}: {first['reason']}"
         )
 
 
-def _summary(manifest: pd.DataFrame, bad: pd.DataFrame, classes: list[str]) -> dict[str, int]:
+def _refuse_lost_classes(manifest: pd.DataFrame, found: Target) -> None:
+    """A class whose every image is in quarantine would be a name that nothing can be learnt of."""
+    if found.exclusive and (lost := set(found.names) - set(manifest["label"])):
+        raise DataError(f"every image of class {min(lost)!r} cannot be used; see why by ingest.max_quarantined: 0")
+
+
+def _unlisted(params: Params, files: Files, table: pd.DataFrame) -> pd.DataFrame:
+    """Images that no table names, and files whose names no table can hold."""
+    used = frozenset(table["file"])
+    rows = [(file, "no table names it") for file in dataset.unlisted(files, [params.train, params.test], used)]
+    rows += [(ascii(file)[1:-1], "its name is not UTF-8") for file in files.unnameable]
+    return pd.DataFrame([("", "", "", *row) for row in rows], columns=ASIDE, dtype=object)
+
+
+def _extra(params: Params, train: Listing, test: Listing, manifest: pd.DataFrame) -> pd.DataFrame:
+    """image_id and the extra columns: float64 with NaN where a cell is empty, or text where one is no number."""
+    for part, spec, split in ((train, params.train, "train"), (test, params.test, "test")):
+        lacking = [name for name in params.extra if name not in part.cells]
+        if lacking:
+            raise DataError(f"ingest.extra names {lacking[0]!r}, which ingest.{split} ({spec.table}) lacks")
+    cells = pd.concat([part.cells[params.extra].set_axis(part.rows["image_id"]) for part in (train, test)])
+    table = manifest[["image_id"]].copy()
+    for name in params.extra:
+        text = cells[name].where(~tables.is_blank(cells[name]))
+        numbers = pd.to_numeric(text, errors="coerce")
+        column = numbers.astype("float64") if numbers.notna().equals(text.notna()) else cells[name].astype(str)
+        table[name] = column.reindex(table["image_id"]).to_numpy()
+    return table
+
+
+def _summary(manifest: pd.DataFrame, aside: pd.DataFrame, found: Target) -> dict[str, int]:
     return {
-        "train_images": int((manifest.split == "train").sum()),
-        "test_images": int((manifest.split == "test").sum()),
-        "classes": len(classes),
-        "quarantined": len(bad),
+        "train_images": int((manifest["split"] == "train").sum()),
+        "test_images": int((manifest["split"] == "test").sum()),
+        "classes": len(found.names),
+        "quarantined": int((aside["split"] != "").sum()),
+        "unlisted": int((aside["split"] == "").sum()),
     }
+
+
+def _report(manifest: pd.DataFrame, aside: pd.DataFrame, found: Target) -> None:
+    log.info(
+        "ingested %s images in %s shards: %s of %s",
+        f"{len(manifest):,}",
+        manifest["shard"].nunique(),
+        found.task,
+        ", ".join(found.names[:6]) + (f" and {len(found.names) - 6} more" if len(found.names) > 6 else ""),
+    )
+    for reason, count in aside["reason"].map(lambda text: text.partition(":")[0]).value_counts().items():
+        log.warning("set aside %s: %s (see %s)", f"{count:,}", reason, layout.QUARANTINE)
+    if found.exclusive:
+        counts = manifest["label"].value_counts()
+        if len(rare := counts[counts < 2]):
+            log.warning("%d classes have a single image, first %s", len(rare), rare.index[0])

@@ -73,6 +73,8 @@ def _warnings() -> list[str]:
     lines = []
     if ingest["quarantined"]:
         lines.append(f"{ingest['quarantined']} images could not be used and were set aside.")
+    if ingest["unlisted"]:
+        lines.append(f"{ingest['unlisted']} image files are named by no table, or have names that no table can hold.")
     if audit["pairs_across_train_and_test"]:
         lines.append(
             f"{audit['pairs_across_train_and_test']} pairs of near-identical images have one in the training and one "

@@ -23,6 +23,8 @@ def run(params: Params) -> None:
     """Write folds.parquet: image_id, group and fold of every training image."""
     manifest, target = read_table(layout.MANIFEST), targets.read()
     groups = read_table(layout.GROUPS)
+    # The user's own groups are part of those that `audit` made.
+    manifest = manifest.drop(columns="group", errors="ignore")
     train = manifest[manifest["split"] == "train"].merge(groups, on="image_id", validate="one_to_one")
     y, group = target.truth(train), train["group"].to_numpy()
     fold = folds.deal(y, group, task=target.task, folds=params.folds, seed=params.seed)
