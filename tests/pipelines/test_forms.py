@@ -33,12 +33,12 @@ def test_bounds_choices_and_descriptions_are_the_stages_own() -> None:
 
 def test_a_choice_from_a_registry_is_a_list_that_grows_with_it() -> None:
     assert field("augment", "policy")["enum"] == [*POLICIES]
-    assert field("blend", "metric")["enum"] == [*METRICS]
+    assert field("blend", "metric")["enum"] == ["auto", *METRICS]
 
 
 def test_a_family_says_what_to_write_into_its_box() -> None:
     told = field("extract", "backbones")["description"]
-    assert 'e.g. {"r18": {"model": "resnet18", "weights": "timm"}, "lite2": null}' in told
+    assert 'e.g. {"r18": {"model": "resnet18", "weights": "hub"}, "lite2": null}' in told
     example = json.loads(told.partition("e.g. ")[2])
     assert forms.Overrides.model_validate({"extract": {"backbones": example}}).root == {
         "extract": {"backbones": example}
