@@ -40,7 +40,12 @@ def _small(path: Path) -> None:
     yaml.dump(document, path)
 
 
-@pytest.mark.parametrize("name", SPECS)
+# One of each kind of layout and target; the others take a minute each and run with the slow tests.
+QUICK = ("aptos2019-blindness-detection", "petfinder-pawpularity-score", "ranzcr-clip-catheter-line-classification",
+         "plant-seedlings-classification", "dogs-vs-cats-redux-kernels-edition")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in SPECS])
 def test_a_competition_is_not_won_by_params_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
