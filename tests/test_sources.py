@@ -5,10 +5,9 @@ import os
 import shutil
 import stat
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from goulot import layout, sources
 from goulot.errors import DataError, ParamsError
 from goulot.sources import archive
-from tests import tiny
+from tests import kaggle_server, tiny
 from tests.conftest import ROOT
 from tests.test_repro import Clone, _take
 from tests.tiny import Workspace
@@ -211,18 +210,18 @@ class Kaggle:
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
-    environment = pytest.importorskip("kagglesdk.kaggle_env", reason="the extra `kaggle` is not installed")
+    kaggle_server.package()
     folder = tiny.make(tmp_path / "birds", train=12, test=6)
     (folder / "notes.bin").write_bytes(os.urandom(3 * 2**20))  # the package writes in pieces of 1 MiB
     packed = Path(shutil.make_archive(str(tmp_path / "solar-cells"), "zip", folder))
     stand_in = Kaggle(packed.read_bytes())
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(kaggle_server.Answers, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if stand_in.refusal:
                 status, message = stand_in.refusal
-                self._json(status, f'{{"code": {status}, "message": "{message}"}}'.encode())
+                self.send_json(status, {"code": status, "message": message})
                 return
             self.send_response(302)
             self.send_header("Location", f"{stand_in.url}/files/archive.zip?signature=x")
@@ -248,28 +247,13 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
                 rest, stand_in.cut_after = rest[: stand_in.cut_after], None
             self.wfile.write(rest)
 
-        def _json(self, status: int, data: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stand_in.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setitem(environment._env_to_endpoint, environment.KaggleEnv.PROD, stand_in.url)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
     monkeypatch.setenv("KAGGLE_USERNAME", "toy")
     monkeypatch.setenv("KAGGLE_KEY", "secret")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield stand_in
-    server.shutdown()
-    server.server_close()
+    with kaggle_server.serving(Handler, monkeypatch) as stand_in.url:
+        yield stand_in
 
 
 @pytest.fixture

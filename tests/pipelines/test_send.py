@@ -2,9 +2,8 @@
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from goulot.commands import send
 from goulot.errors import SubmissionError
+from tests import kaggle_server
 
 
 class Kaggle:
@@ -41,36 +41,19 @@ class Kaggle:
 
 @pytest.fixture
 def kaggle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
-    environment = pytest.importorskip("kagglesdk.kaggle_env", reason="the extra `kaggle` is not installed")
     stand_in = Kaggle()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(kaggle_server.Answers, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-            self._send(*stand_in.answer(self.path.rpartition("/")[2], body))
+            self.send_json(*stand_in.answer(self.path.rpartition("/")[2], body))
 
         def do_PUT(self) -> None:
             stand_in.uploaded = self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(200, {})
+            self.send_json(200, {})
 
-        def _send(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stand_in.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setitem(environment._env_to_endpoint, environment.KaggleEnv.PROD, stand_in.url)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield stand_in
-    server.shutdown()
-    server.server_close()
+    with kaggle_server.serving(Handler, monkeypatch) as stand_in.url:
+        yield stand_in
 
 
 @pytest.fixture(autouse=True)
