@@ -4,7 +4,8 @@
 
 Prefect reads before it writes in one transaction. If another one has written in between, SQLite cannot let the first
 go on, however long it waits: the request is rolled back and answered with 503. Prefect's Python client then asks
-again; its page shows "Something went wrong". Here the server itself tries again before it answers.
+again; its page shows "Something went wrong". Here requests that may write take turns, as SQLite would have them do in
+any case, and what the server's own services still get in the way of is tried again before it is answered.
 """
 
 import asyncio
@@ -23,22 +24,24 @@ WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class TryAgain:
-    """ASGI middleware: a request that would write and is answered with 503 is made again, the last time for good."""
+    """ASGI middleware: requests that may write take turns; one answered with 503 is made again, the last time for good."""
 
     def __init__(self, app: App, waits_s: tuple[float, ...] = WAITS_S) -> None:
         self.app = app
         self.waits_s = waits_s
+        self.turn = asyncio.Lock()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http" or scope["method"] in READING:
             return await self.app(scope, receive, send)
         body = await _whole(receive)
-        for wait_s in self.waits_s:
-            if not await self._refused(scope, body, receive, send):
-                return None
-            await asyncio.sleep(wait_s)
-        return await self.app(scope, _replayed(body, receive), send)
+        async with self.turn:
+            for wait_s in self.waits_s:
+                if not await self._refused(scope, body, receive, send):
+                    return None
+                await asyncio.sleep(wait_s)
+            return await self.app(scope, _replayed(body, receive), send)
 
     async def _refused(self, scope: MutableMapping[str, Any], body: Message, receive: Receive, send: Send) -> bool:
         """Make the request; pass the answer on unless it is 503, and tell whether it was."""
