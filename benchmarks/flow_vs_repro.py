@@ -14,9 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipelines import serve
-
 PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT))  # `pipelines` is not installed
+
+from pipelines import serve  # noqa: E402
+
 STAGES, SECONDS = 8, 4
 WORK = f"import time; end = time.process_time() + {SECONDS}\nwhile time.process_time() < end: sum(range(1000))\n"
 

@@ -69,6 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-f", "--force", action="store_true", help="run the stages even if they are up to date")
     parser.add_argument("--keep", choices=["with overrides", "always", "never"], default="with overrides")
     parser.add_argument(
-        "--side-by-side", type=int, default=0, metavar="N", help="stages at a time; one a core by default"
+        "--side-by-side", type=int, default=0, metavar="N", help="cores to fill with stages, by default all"
     )
     return parser

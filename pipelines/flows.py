@@ -34,7 +34,7 @@ def compete(
         targets: The stages to bring up to date, with all they need. Empty means all.
         force: Run the stages even if they are up to date.
         keep: When to keep the run as a DVC experiment.
-        side_by_side: Stages at a time. 0 means one a core.
+        side_by_side: Cores to fill with stages. A stage takes as many as it has threads. 0 means every core.
     """
     kept = {"with overrides": None, "always": True, "never": False}[keep]
     wish = competition.Wish(overrides.root, tuple(targets), force, kept, side_by_side)

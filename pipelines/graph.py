@@ -29,13 +29,17 @@ _one_at_a_time = threading.RLock()
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a task needs to know of its stage. Paths are relative to the root of the repository."""
+    """What a task needs to know of its stage. Paths are relative to the root of the repository.
+
+    `threads` is how many cores it keeps busy, None where `meta` does not say: one, or for a GPU its share of the cores.
+    """
 
     name: str
     needs: tuple[str, ...]
     outs: tuple[str, ...]
     gpu: bool = False
     retries: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +185,7 @@ def _chosen(names: Mapping[Any, str], targets: Iterable[str]) -> list[Any]:
 
 def _describe(stage: Any, active: Any, names: Mapping[Any, str]) -> Stage:
     meta = stage.meta if isinstance(stage.meta, dict) else {}
-    retries = meta.get("retries")
-    if retries is not None and (not isinstance(retries, int) or retries < 0):
-        raise PipelineError(f"{names[stage]}: meta.retries is {retries!r}; allowed is 0, 1, 2 ...")
+    retries, threads = (_number(names[stage], meta, key, least) for key, least in (("retries", 0), ("threads", 1)))
     if (resource := meta.get("resource")) not in (None, "cpu", "gpu"):
         raise PipelineError(f"{names[stage]}: meta.resource is {resource!r}; allowed are cpu and gpu")
     return Stage(
@@ -192,7 +194,19 @@ def _describe(stage: Any, active: Any, names: Mapping[Any, str]) -> Stage:
         outs=tuple(_inside(out) for out in stage.outs),
         gpu=resource == "gpu",
         retries=retries,
+        threads=threads,
     )
+
+
+def _number(stage: str, meta: Mapping[str, Any], key: str, least: int) -> int | None:
+    """Return a whole number of a stage's `meta`, None where it does not name it."""
+    value = meta.get(key)
+    # An empty param reaches the stage's definition as an empty text.
+    if value is None or value == "":
+        return None
+    if not isinstance(value, int) or value < least:
+        raise PipelineError(f"{stage}: meta.{key} is {value!r}; allowed is {least}, {least + 1}, {least + 2} ...")
+    return value
 
 
 def _inside(item: Any) -> str:

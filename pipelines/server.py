@@ -24,7 +24,7 @@ WAITS_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class TryAgain:
-    """ASGI middleware: requests that may write take turns; one answered with 503 is made again, the last time for good."""
+    """ASGI middleware: requests that may write take turns; one answered with 503 is made again, in the end for good."""
 
     def __init__(self, app: App, waits_s: tuple[float, ...] = WAITS_S) -> None:
         self.app = app

@@ -5,15 +5,14 @@ globals of its module, and locks and events cannot be pickled. Tasks are given a
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines import gpu, locks, runner
-from pipelines.errors import RunStoppedError
 from pipelines.graph import EMPTY, Graph, why_stale
+from pipelines.places import Places
 
 STATE = ".goulot"
 RUNS = "runs"
@@ -28,7 +27,7 @@ class Session:
     main: Path
     name: str
     stop: runner.Stop
-    places: threading.BoundedSemaphore
+    places: Places
     force: bool = False
     root: Path = Path()
     graph: Graph = field(default_factory=lambda: EMPTY)
@@ -52,29 +51,20 @@ class Session:
         return why_stale(self.root, stage) if touched else self.graph.stale[stage]
 
     def reproduce(self, stage: str, say: Callable[[str], None]) -> str:
-        """Run a stage when a place and, if it wants one, a GPU slot are free; return how it ended."""
+        """Run a stage when its places and, if it wants one, a GPU slot are free; return how it ended."""
+        wants = self.graph.stages[stage]
         with ExitStack() as held:
-            held.enter_context(self._place(say))
-            place, hand_on = self.place, []
-            if self.graph.stages[stage].gpu:
+            place, hand_on, seats = self.place, [], wants.threads
+            if wants.gpu:
+                # Taken first: who waits for a GPU keeps no core from others.
                 slot = held.enter_context(gpu.slot(self.stop.wished, say))
                 place = runner.Place(place.root, {**place.env, **slot.env}, place.stop)
                 hand_on = [handle for handle in [slot.lock.handle] if handle is not None]
+                seats = seats or max(1, self.places.count // gpu.slots_here())
+            held.enter_context(self.places.held(seats or 1, self.stop.wished, say))
             for line in locks.clear_stale(self.root):
                 say(line)
             return runner.reproduce(stage, place, say, force=self.force, hand_on=hand_on)
-
-    @contextmanager
-    def _place(self, say: Callable[[str], None]) -> Iterator[None]:
-        if not self.places.acquire(blocking=False):
-            say("waiting for a free place")
-            while not self.places.acquire(timeout=locks.POLL_S):
-                if self.stop.wished():
-                    raise RunStoppedError("stopped while waiting for a free place")
-        try:
-            yield
-        finally:
-            self.places.release()
 
 
 _sessions: dict[str, Session] = {}
@@ -87,7 +77,7 @@ def opened(main: Path, name: str, *, side_by_side: int, force: bool) -> Iterator
         main=main,
         name=name,
         stop=runner.Stop(),
-        places=threading.BoundedSemaphore(side_by_side or os.cpu_count() or 1),
+        places=Places(side_by_side or cores()),
         force=force,
         root=main,
     )
@@ -97,6 +87,11 @@ def opened(main: Path, name: str, *, side_by_side: int, force: bool) -> Iterator
     finally:
         session.stop.set()
         _sessions.pop(name, None)
+
+
+def cores() -> int:
+    """Return how many cores this process may use; macOS only knows those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def of(name: str) -> Session:
