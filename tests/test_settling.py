@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -24,6 +25,9 @@ from goulot.errors import ArtifactError
 from tests.tiny import Workspace
 
 PLAIN = Engine("cpu", "float32", 4, 2)
+needs_compiler = pytest.mark.skipif(
+    bool(runtimes.unavailable("compile", "cpu", "float32")), reason="no C++ compiler here"
+)
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 
@@ -196,7 +200,7 @@ def test_openvino_computes_other_features_than_torch(model: str, size: int) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(runtimes.unavailable("compile", "cpu", "float32")), reason="no C++ compiler here")
+@needs_compiler
 @pytest.mark.parametrize(("model", "size"), [("test_resnet", 64), ("test_efficientnet", 64), ("test_vit", 160)])
 def test_a_compiled_network_computes_other_features_than_torch(model: str, size: int) -> None:
     backbone = network(model, size)
@@ -205,6 +209,38 @@ def test_a_compiled_network_computes_other_features_than_torch(model: str, size:
     assert least(exact, reader(given)) >= 0.99999
     turned = reader(given.flip(0))  # a second batch, with nothing left over from the first
     assert least({c: v.flip(0) for c, v in turned.items()}, exact) >= 0.99999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        pytest.param("openvino", marks=needs_openvino),
+        pytest.param("compile", marks=needs_compiler),
+    ],
+)
+def test_another_runtime_s_features_are_not_torch_s_or_change_from_run_to_run(
+    ready: Workspace, runtime: str, child: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    def written() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in layout.features("tiny").glob("*.npy")}
+
+    def values() -> dict[str, Tensor]:
+        found = {path.name: np.load(path).astype(np.float64) for path in layout.features("tiny").glob("*.npy")}
+        return {name: torch.from_numpy(array) for name, array in found.items()}
+
+    plain = values()
+    ready.set("extract.runtime", runtime)
+    ready.run("extract tiny")
+    assert read_json(layout.features("tiny") / "meta.json")["engine"]["runtime"] == runtime
+    assert least(plain, values()) >= 0.99999
+    before = written()
+    shutil.rmtree(layout.store())
+    done = child("-m", "goulot", "extract", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "160 of 160 rows to compute" in done.stderr
+    assert "Warning" not in done.stderr
+    assert written() == before
 
 
 def test_a_runtime_or_dtype_that_is_not_here_gives_a_traceback_or_another(
