@@ -168,7 +168,7 @@ class _Trial:
             try:
                 other = self._seconds(replace(engine, runtime="openvino"))
             except Exception as error:  # OpenVINO raises RuntimeErrors of several kinds for what it cannot convert
-                log.info("%s: OpenVINO cannot run it: %s", self._backbone.name, " ".join(str(error).split())[:120])
+                log.warning("%s: OpenVINO cannot run it: %s", self._backbone.name, " ".join(str(error).split())[:120])
             else:
                 log.info("%s: a batch takes %.0f ms in torch, %.0f ms in OpenVINO",
                          self._backbone.name, 1000 * eager, 1000 * other)  # fmt: skip

@@ -75,16 +75,16 @@ def stores(root: Path, backbone: Backbone, engine: Engine, wanted: Wanted) -> di
 
 def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, plan: pd.DataFrame, root: Path,
             wanted: Wanted) -> tuple[Engine, float]:  # fmt: skip
-    """Compute what the store lacks of the plan's rows; return the engine that did and the seconds that took.
+    """Compute what the store lacks of the plan's rows; return the engine that did and the seconds that took it.
+
+    Making the network ready, which costs the same for any number of rows, is not among them.
 
     `plan` has image_id, view, View's fields, sha256, shard, row and `name` (from `row_names`). Where the device's
     memory does not suffice the batch is halved, which is written down as the engine's.
     """
-    start = time.monotonic()
     while True:
         try:
-            _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
-            return engine, time.monotonic() - start
+            return engine, _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
         except torch.OutOfMemoryError:
             if engine.batch == 1:
                 raise
@@ -94,7 +94,7 @@ def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, pl
 
 
 def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],
-             wanted: Wanted) -> None:  # fmt: skip
+             wanted: Wanted) -> float:  # fmt: skip
     writers = [
         Writer(store, store.missing(plan["name"].tolist(), wanted.parts()[part])) for part, store in parts.items()
     ]
@@ -103,8 +103,9 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
         "%s: %s of %s rows to compute, %s", backbone.name, f"{len(missing):,}", f"{len(plan):,}", engine
     )  # fmt: skip
     if not missing:
-        return
+        return 0.0
     reader = engine.reader(backbone, wanted.columns())
+    start = time.monotonic()
     batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
     for names, outputs in track(
         _forward(reader, engine, batches),
@@ -117,6 +118,7 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
             writer.add(names, taken)
     for writer in writers:
         writer.flush()
+    return time.monotonic() - start
 
 
 class Writer:

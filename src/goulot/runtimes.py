@@ -111,7 +111,8 @@ def _openvino(
     example = torch.zeros((batch, size, size, 3), dtype=torch.uint8)
     frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.no_grad():
-        model = frontend.convert(frontend.load(TorchScriptPythonDecoder(module, example_input=(example,))))
+        decoder = TorchScriptPythonDecoder(module, example_input=(example,))  # lives until the conversion is over
+        model = frontend.convert(frontend.load(decoder))
     model.reshape({model.inputs[0]: list(example.shape)})
     compiled = openvino.Core().compile_model(model, "CPU", {
         "INFERENCE_PRECISION_HINT": PRECISIONS[dtype], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,

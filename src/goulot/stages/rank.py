@@ -31,6 +31,8 @@ def run(params: Params) -> None:
     backbones = members("extract", "backbones")
     sweep(layout.EXTRACT, backbones)
     columns = features.available(backbones)
+    if columns.empty:
+        raise ParamsError("no network of extract.backbones keeps a vector; give one of them taps, or leave taps out")
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
     scores = [
         ranking.probe(reader.read([pair]), known.y, known.fold, known.target, alpha=params.alpha)
