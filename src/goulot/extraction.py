@@ -4,7 +4,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from goulot import feeding, maps
-from goulot.artifacts import atomic, digest
+from goulot.artifacts import atomic, blank_array, digest
 from goulot.augmentation import views_of
 from goulot.backbones import Backbone
 from goulot.engine import Engine, Record
@@ -56,11 +57,21 @@ class Wanted:
 
     def take(self, outputs: Mapping[str, Tensor], rows: int, backbone: str) -> dict[str, np.ndarray | list[bytes]]:
         """The first rows of a batch: vectors float16 (rows, channels), maps as bytes."""
-        taken: dict[str, np.ndarray | list[bytes]] = {}
-        for column, values in outputs.items():
-            short = _to_float16(values[:rows], backbone, column)
-            taken[column] = maps.encode(values[:rows].cpu().numpy(), self.form) if column in self.whole else short
-        return taken
+        return {
+            column: self._encoded(values[:rows], backbone, column)
+            if column in self.whole
+            else _to_float16(values[:rows], backbone, column)
+            for column, values in outputs.items()
+        }
+
+    def _encoded(self, values: Tensor, backbone: str, column: str) -> list[bytes]:
+        """Whole maps as bytes; half precision has a largest value, 8 bits with a scale only must be finite."""
+        if self.form == "float16":
+            return maps.encode(_to_float16(values, backbone, column), self.form)
+        array = values.float().cpu().numpy()
+        if not np.isfinite(array).all():
+            raise ArtifactError(f"{backbone}: {column} has values that are not finite; its weights or dtype do not do")
+        return maps.encode(array, self.form)
 
 
 def row_names(plan: pd.DataFrame) -> list[str]:
@@ -83,14 +94,10 @@ def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, pl
     memory does not suffice the batch is halved, which is written down as the engine's.
     """
     while True:
-        try:
+        with suppress(torch.OutOfMemoryError):
             return engine, _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
-        except torch.OutOfMemoryError:
-            if engine.batch == 1:
-                raise
-            engine = kept.write(replace(engine, batch=engine.batch // 2), {"out_of_memory_at": engine.batch})
-            log.warning("%s: out of memory on %s; batches of %d", backbone.name, engine.device, engine.batch)
-            torch.cuda.empty_cache()
+        # Here, since an exception that is being handled holds the tensors of every frame it went through.
+        engine = kept.write(engine.halved(backbone.name), {"out_of_memory_at": engine.batch})
 
 
 def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],
@@ -195,7 +202,7 @@ def assemble(names: list[str], vectors: Store, wanted: Wanted, folder: Path) -> 
     widths = {column: tap.channels for column, (tap, _) in wanted.vectors.items()}
     for column, channels in widths.items():
         with atomic(folder / f"{column}.npy") as partial:
-            out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(names), channels))
+            out = blank_array(partial, np.float16, (len(names), channels))
             written = 0
             for _, places, values in vectors.read(names, [column]):
                 out[places] = values

@@ -13,13 +13,14 @@ PLAIN, PACKED = b"\0", b"\1"
 
 
 def encode(maps: np.ndarray, form: Form) -> list[bytes]:
-    """Maps, float32 (B, C, H, W), to bytes each; what a row becomes does not depend on the others.
+    """Maps, finite float32 (B, C, H, W), to bytes each; what a row becomes does not depend on the others.
 
     int8 rounds to 1/127 of the channel's largest absolute value in this image; the scales stand before the values.
     """
     if form == "float16":
         return [_pack(row.tobytes()) for row in maps.astype(np.float16)]
     scales = np.abs(maps).max(axis=(2, 3)).astype(np.float32) / np.float32(127)
+    scales[scales < np.finfo(np.float32).tiny] = 0  # a subnormal one is too coarse to divide by
     safe = np.where(scales > 0, scales, np.float32(1))
     values = np.rint(maps / safe[:, :, None, None]).astype(np.int8)
     return [_pack(scale.tobytes() + row.tobytes()) for scale, row in zip(scales, values, strict=True)]

@@ -4,7 +4,6 @@ That interface is what `taps` and `backbones` read: `forward_features`, `forward
 (the modules at which a stage ends), `pretrained_cfg` (the preprocessing) and `reset_classifier`.
 """
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import timm
@@ -82,7 +81,7 @@ class GoogLeNet(tv.GoogLeNet):  # type: ignore[misc]
 
 
 # What timm lacks, by the names that people use.
-OTHERS: dict[str, Callable[[], nn.Module]] = {
+OTHERS: dict[str, type[AlexNet] | type[GoogLeNet] | type[LeNet5]] = {
     "alexnet": AlexNet,
     "googlenet": GoogLeNet,
     "inception_v1": GoogLeNet,
@@ -98,10 +97,10 @@ def check(name: str, where: str) -> None:
         raise ParamsError(choices("network", name, near, f"{where} must be one of {len(known)} networks, such as"))
 
 
-def create(name: str, *, input_size: int | None = None, **options: Any) -> nn.Module:
+def create(name: str, *, input_size: int | None = None, seed: int = 0, **options: Any) -> nn.Module:
     """The network, untrained unless the options say otherwise; they and a fixed input size are timm's."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         if name in OTHERS:
             return OTHERS[name]()
         if input_size and (config := timm.get_pretrained_cfg(name)) and config.fixed_input_size:

@@ -5,6 +5,7 @@ Normalisation and pooling are part of what runs, so that a runtime may fuse them
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from importlib.metadata import version
@@ -86,11 +87,13 @@ def available() -> dict[str, str]:
     return {"openvino": version("openvino")} if find_spec("openvino") else {}
 
 
-def unavailable(runtime: Runtime, device: str) -> str:
-    """Why a runtime cannot be used here, with the fix; empty if it can."""
+def unavailable(runtime: Runtime, device: str, dtype: str) -> str:
+    """Why a runtime cannot be used here, with the fix; empty if it can. A dtype of `auto` can always be met."""
     if runtime == "openvino":
         if device != "cpu":
             return "OpenVINO is for the CPU here; set extract.device to cpu"
+        if dtype not in ("auto", *PRECISIONS):
+            return f"extract.dtype is {dtype}, and OpenVINO on a CPU has {' and '.join(PRECISIONS)}; set one of them"
         return "" if find_spec("openvino") else "OpenVINO is not installed; pip install 'goulot[openvino]'"
     if runtime == "compile" and device == "cuda":
         return "" if find_spec("triton") else "torch.compile needs Triton on a GPU; pip install triton"
@@ -110,8 +113,8 @@ def _openvino(
     size = backbone.preprocessing.input_size
     example = torch.zeros((batch, size, size, 3), dtype=torch.uint8)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    with torch.no_grad():
-        decoder = TorchScriptPythonDecoder(module, example_input=(example,))  # lives until the conversion is over
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing, which OpenVINO still works by
+        decoder = TorchScriptPythonDecoder(module, example_input=(example,))  # must live until it is converted
         model = frontend.convert(frontend.load(decoder))
     model.reshape({model.inputs[0]: list(example.shape)})
     compiled = openvino.Core().compile_model(model, "CPU", {

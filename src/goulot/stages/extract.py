@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from goulot import engine, extraction, feeding, layout
+from goulot import engine, extraction, feeding, layout, settling
 from goulot.artifacts import read_table, write_json, write_table
 from goulot.backbones import BackboneParams, load
 from goulot.engine import EngineParams
@@ -48,7 +48,7 @@ def run(params: Params, backbone: str) -> None:
     wanted = extraction.Wanted.of(network, params.poolings, params.maps)
     kept = engine.record(params, network, layout.engines())
     sample = feeding.trial(network, shards, plan, params.threads or engine.cores())
-    settled = engine.settle(params, network, kept, len(plan), sample)
+    settled = settling.settle(params, network, kept, len(plan), sample)
     used, seconds = extraction.extract(network, settled, kept, shards, plan, root, wanted)
     names, parts = plan["name"].tolist(), extraction.stores(root, network, used, wanted)
     extraction.assemble(names, parts[VECTORS], wanted, folder)

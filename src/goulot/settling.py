@@ -1,0 +1,207 @@
+"""Settling: what every `auto` of an engine means for a network on this machine, found by a short trial.
+
+One batch of real images goes through the candidates. None is taken on its speed alone: its pooled taps must agree with
+those of torch in float32. What was asked for by name is taken as it is; how well it agrees is said and written down.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from goulot.backbones import Backbone
+from goulot.engine import Engine, EngineParams, Record, cores
+from goulot.errors import ParamsError
+from goulot.runtimes import Reader, Runtime, unavailable
+
+log = logging.getLogger("goulot")
+
+AGREES = 0.9995  # least cosine similarity to float32 of a pooled tap at which 16 bits are taken ...
+EXACT = 0.99999  # ... and at which another runtime is, in float32
+FASTER = 1.15  # how much faster than eager torch another runtime must be to be worth another's rounding
+COMPILES_S = 60.0  # what torch.compile costs on two cores, in the trial and again in the extraction
+COMPILE_GAIN = 0.2  # share of the forward pass that it saves at least
+BATCH = {"cpu": 16, "cuda": 256}
+TRIES = 3
+
+
+def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, trial: Callable[[int], Tensor]) -> Engine:
+    """The engine that `params` asks for: as it was written down, else by a trial that is written down.
+
+    `trial` gives so many rows of the network's input, uint8 (n, H, W, 3). Raises ParamsError for what this machine
+    lacks. Where the memory does not suffice the batch is halved.
+    """
+    if (found := kept.read()) is not None:
+        engine, why = found
+        _check(engine.runtime, engine.device, engine.dtype)
+        _say(backbone.name, engine, why)
+        return engine
+    device = _device(params.device)
+    if params.runtime != "auto":
+        _check(params.runtime, device, params.dtype)
+    engine = Engine(device, "float32", params.batch or BATCH[device], params.threads or cores())
+    while True:
+        try:
+            settled, why = _Trial(backbone, trial, rows).settle(engine, params)
+            break
+        except torch.OutOfMemoryError:
+            pass  # an exception that is being handled holds the tensors of every frame it went through
+        engine = engine.halved(backbone.name)
+    _say(backbone.name, settled, why)
+    return kept.write(settled, why)
+
+
+def _say(backbone: str, engine: Engine, why: Mapping[str, Any]) -> None:
+    """State the engine, and how far its features are from float32 where that was measured."""
+    log.info("%s: settled on %s", backbone, engine)
+    about = why.get("trial", {}).get(_name(engine))
+    if about is None or engine.dtype == "float32":
+        return
+    level = logging.INFO if about["least_cosine"] >= AGREES else logging.WARNING
+    log.log(
+        level, "%s: in %s the least cosine similarity of a pooled tap to float32 is %.5f (%s)%s", backbone,
+        engine.dtype, about["least_cosine"], about["column"],
+        "" if level == logging.INFO else f"; extract.dtype: auto takes no less than {AGREES}",
+    )  # fmt: skip
+
+
+@dataclass
+class _Run:
+    """A candidate, made ready once; `columns` of one batch, and how long it takes."""
+
+    reader: Reader
+    pixels: Tensor
+
+    @cached_property
+    def columns(self) -> dict[str, Tensor]:
+        """The first pass, which also warms up."""
+        return {column: values.cpu() for column, values in self.reader(self.pixels).items()}
+
+    @cached_property
+    def seconds(self) -> float:
+        """The shortest of a few passes."""
+        return min(_timed(self.reader, self.pixels) for _ in range(TRIES)) if self.columns else 0.0
+
+
+class _Trial:
+    """One batch of real images through the candidates."""
+
+    def __init__(self, backbone: Backbone, pixels: Callable[[int], Tensor], rows: int) -> None:
+        self._backbone, self._pixels, self._rows = backbone, pixels, rows
+        self._columns = {
+            f"{tap.name}.{pooling}": (tap.name, pooling)
+            for tap in backbone.known
+            for pooling in tap.poolings(("avg", "max")).values()
+        }
+        self._runs: dict[Engine, _Run] = {}
+        self._why: dict[str, Any] = {"trial": {}}
+
+    def settle(self, engine: Engine, params: EngineParams) -> tuple[Engine, dict[str, Any]]:
+        """The engine with its autos decided, and what was found."""
+        plain = engine
+        if params.runtime != "auto":
+            engine = replace(engine, runtime=params.runtime)
+        if params.dtype != "auto":
+            engine = replace(engine, dtype=params.dtype)
+        else:
+            short = (replace(engine, dtype=dtype) for dtype in _short(engine.device))
+            engine = next((other for other in short if self._holds(other, plain)), engine)
+        if params.runtime == "auto":
+            engine = replace(engine, runtime=self._fastest(engine, plain))
+        if engine != plain:
+            self._agreement(engine, plain)
+        return engine, self._why
+
+    def _fastest(self, engine: Engine, plain: Engine) -> Runtime:
+        """The runtime with the shortest batch; compiling, which takes long to try, only where it may repay that."""
+        eager = self._run(engine).seconds
+        work = eager * self._rows / engine.batch
+        self._why["forward_s"] = round(work, 1)
+        if not unavailable("openvino", engine.device, engine.dtype):
+            return "openvino" if self._better(replace(engine, runtime="openvino"), engine, plain) else "torch"
+        repays = COMPILE_GAIN * work > 2 * COMPILES_S and not unavailable("compile", engine.device, engine.dtype)
+        log.info("%s: %s rows take some %.0f s of forward pass uncompiled: %s", self._backbone.name,
+                 f"{self._rows:,}", work, "compiling may repay" if repays else "not compiled")  # fmt: skip
+        return "compile" if repays and self._better(replace(engine, runtime="compile"), engine, plain) else "torch"
+
+    def _better(self, other: Engine, engine: Engine, plain: Engine) -> bool:
+        """Whether another runtime runs the network, agrees, and is faster."""
+        try:
+            if not self._holds(other, plain):
+                return False
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a runtime raises errors of many kinds for what it cannot convert
+            log.info("%s: %s cannot run it: %s", self._backbone.name, other.runtime, " ".join(str(error).split())[:120])
+            return False
+        eager, seconds = self._run(engine).seconds, self._run(other).seconds
+        log.info("%s: a batch takes %.0f ms in torch, %.0f ms in %s", self._backbone.name,
+                 1000 * eager, 1000 * seconds, other.runtime)  # fmt: skip
+        return eager > FASTER * seconds
+
+    def _holds(self, other: Engine, plain: Engine) -> bool:
+        if unavailable(other.runtime, other.device, other.dtype):
+            return False
+        least, column = self._agreement(other, plain)
+        holds = least >= (EXACT if other.dtype == "float32" else AGREES)
+        log.info(
+            "%s: in %s the tap %s has a cosine similarity of %.5f to float32: %s", self._backbone.name,
+            _name(other), column, least, "exact enough" if holds else "not exact enough",
+        )  # fmt: skip
+        return holds
+
+    def _agreement(self, other: Engine, plain: Engine) -> tuple[float, str]:
+        """The least cosine similarity of a row's pooled tap to torch's in float32, and the tap."""
+        exact, found = self._run(plain).columns, self._run(other).columns
+        least, column = min((_similarity(exact[column], found[column]), column) for column in exact)
+        self._why["trial"][_name(other)] = {"least_cosine": round(least, 6), "column": column}
+        return least, column
+
+    def _run(self, engine: Engine) -> _Run:
+        if engine not in self._runs:
+            pixels = next((run.pixels for run in self._runs.values()), None)
+            pixels = self._pixels(engine.batch) if pixels is None else pixels
+            self._runs[engine] = _Run(engine.reader(self._backbone, self._columns), pixels)
+        return self._runs[engine]
+
+
+def _similarity(one: Tensor, other: Tensor) -> float:
+    """The least cosine similarity of two rows (B, C); rows that are alike, such as two of zeros, have 1."""
+    found = cosine_similarity(one.double(), other.double()).nan_to_num(-1)
+    return float(torch.where((one == other).all(1), 1.0, found).min())
+
+
+def _timed(reader: Reader, pixels: Tensor) -> float:
+    start = time.perf_counter()
+    for values in reader(pixels).values():
+        values.cpu()  # waits for the device
+    return time.perf_counter() - start
+
+
+def _name(engine: Engine) -> str:
+    return f"{engine.dtype} by {engine.runtime}"
+
+
+def _check(runtime: Runtime, device: str, dtype: str) -> None:
+    if why_not := unavailable(runtime, device, dtype):
+        raise ParamsError(f"extract.runtime is {runtime}, but {why_not}; or use auto")
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ParamsError("extract.device is cuda, but torch sees no CUDA device here; use auto or cpu")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _short(device: str) -> list[str]:
+    """The 16-bit types that are fast on the device, the more exact one first."""
+    if device == "cuda":
+        return ["float16", "bfloat16"]
+    fast = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return ["bfloat16"] if fast else []

@@ -1,0 +1,315 @@
+"""The engine: settled once, kept, and never on speed alone; every runtime computes what torch does in float32."""
+
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from goulot import engine as engines
+from goulot import layout, runtimes, settling
+from goulot.artifacts import read_json
+from goulot.backbones import Backbone, BackboneParams, load
+from goulot.engine import Engine, EngineParams, Record
+from goulot.errors import ArtifactError
+from tests.tiny import Workspace
+
+PLAIN = Engine("cpu", "float32", 4, 2)
+needs_compiler = pytest.mark.skipif(
+    bool(runtimes.unavailable("compile", "cpu", "float32")), reason="no C++ compiler here"
+)
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
+def network(model: str = "test_efficientnet", size: int | None = 64, weights: str = "random") -> Backbone:
+    return load("tiny", BackboneParams(model=model, weights=weights, input_size=size))
+
+
+def pixels(count: int, size: int = 64) -> Tensor:
+    values = np.random.default_rng(0).integers(0, 256, (count, size // 8, size // 8, 3), dtype=np.uint8)
+    return torch.from_numpy(values.repeat(8, axis=1).repeat(8, axis=2))
+
+
+def columns(backbone: Backbone) -> dict[str, tuple[str, str]]:
+    """Every tap, pooled in every way, and every map."""
+    found = {}
+    for tap in backbone.known:
+        found.update({column: (tap.name, p) for column, p in tap.poolings(("avg", "max", "gem")).items()})
+        if tap.kind != "vector":
+            found[f"{tap.name}.map"] = (tap.name, "map")
+    return found
+
+
+def least(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    assert all(one[column].shape == other[column].shape for column in one)
+    return min(
+        float(cosine_similarity(one[c].flatten(1).double(), other[c].flatten(1).double()).min()) for c in one
+    )  # fmt: skip
+
+
+def untried(_rows: int) -> Tensor:
+    raise AssertionError("a trial was made")
+
+
+def auto(**values: Any) -> EngineParams:
+    return EngineParams(**{"device": "cpu", "batch": 4, "threads": 2, **values})
+
+
+def test_a_rerun_settles_anew_or_keeps_what_a_new_trial_was_asked_for(tmp_path: Path) -> None:
+    backbone, params = network(), auto()
+    kept = engines.record(params, backbone, tmp_path)
+    first = settling.settle(params, backbone, kept, 100, pixels)
+    assert settling.settle(params, backbone, kept, 100, untried) == first
+    assert kept.read()[1]["forward_s"] >= 0
+    other = replace(first, batch=2, dtype="float32", runtime="torch", threads=1)
+    kept.write(other, {})  # what another trial may have said
+    assert settling.settle(params, backbone, engines.record(params, backbone, tmp_path), 10**9, untried) == other
+    again = auto(trial=1)
+    fresh = engines.record(again, backbone, tmp_path)
+    assert fresh.path != kept.path
+    with pytest.raises(AssertionError, match="a trial was made"):
+        settling.settle(again, backbone, fresh, 100, untried)
+    for changed in (auto(threads=1), auto(dtype="float32"), auto(batch=8)):
+        assert engines.record(changed, backbone, tmp_path).path != kept.path
+
+
+def test_a_damaged_record_gives_a_traceback_or_another_engine(tmp_path: Path) -> None:
+    backbone, params = network(), auto(dtype="float32", runtime="torch")
+    kept = engines.record(params, backbone, tmp_path)
+    settling.settle(params, backbone, kept, 100, untried)
+    whole = kept.path.read_text()
+    for text in ("", whole[: len(whole) // 2], json.dumps({"engine": {"device": "cpu"}}), "[]"):
+        kept.path.write_text(text)
+        with pytest.raises(ArtifactError, match="is damaged; remove it, and the engine is settled anew"):
+            settling.settle(params, backbone, kept, 100, untried)
+
+
+@pytest.fixture
+def cancelling(tmp_path: Path) -> Backbone:
+    """A network whose second layer takes differences between large, nearly equal values: 8 bits of them are noise."""
+    from goulot import networks
+
+    made = networks.create("lenet5")
+    with torch.no_grad():
+        made.features[0].bias.fill_(1000.0)
+        made.features[3].weight -= made.features[3].weight.mean((1, 2, 3), keepdim=True)
+    torch.save(made.state_dict(), tmp_path / "w.pth")
+    return network("lenet5", 32, f"file:{tmp_path / 'w.pth'}")
+
+
+def test_sixteen_bits_are_taken_where_features_do_not_hold_in_them(
+    cancelling: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(settling, "_short", lambda _device: ["bfloat16"])
+    caplog.set_level("INFO", logger="goulot")
+    for backbone, dtype in ((cancelling, "float32"), (network("lenet5", 32), "bfloat16")):
+        params = auto(runtime="torch")
+        kept = engines.record(params, backbone, tmp_path)
+        assert settling.settle(params, backbone, kept, 100, lambda n: pixels(n, 32)).dtype == dtype
+        assert (kept.read()[1]["trial"]["bfloat16 by torch"]["least_cosine"] >= settling.AGREES) is (dtype != "float32")
+    assert "not exact enough" in caplog.text
+
+
+def test_bfloat16_that_was_asked_for_is_given_without_a_word(
+    cancelling: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = auto(dtype="bfloat16", runtime="torch")
+    for trial in (lambda n: pixels(n, 32), untried):  # also where it was settled before
+        caplog.clear()
+        assert (
+            settling.settle(params, cancelling, engines.record(params, cancelling, tmp_path), 9, trial).dtype
+            == "bfloat16"
+        )
+        (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert "in bfloat16 the least cosine similarity of a pooled tap to float32 is 0." in line.getMessage()
+        assert "extract.dtype: auto takes no less than 0.9995" in line.getMessage()
+
+
+class Wrong:
+    """A runtime that is fast and computes something else."""
+
+    def __init__(self, load: Callable[..., Any]) -> None:
+        self._load = load
+
+    def __call__(self, runtime: str, *arguments: Any) -> Any:
+        reader = self._load("torch", *arguments)
+        if runtime == "torch":
+            return reader
+        return lambda given: {
+            column: values.flip(1) for column, values in reader(given[:1].expand(4, -1, -1, -1)).items()
+        }
+
+
+@needs_openvino
+def test_a_runtime_is_taken_for_its_speed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, params = network(), auto(dtype="float32")
+    monkeypatch.setattr(engines, "load", Wrong(runtimes.load))
+    monkeypatch.setattr(settling, "FASTER", 0.0)
+    kept = engines.record(params, backbone, tmp_path)
+    assert settling.settle(params, backbone, kept, 100, pixels).runtime == "torch"
+    assert kept.read()[1]["trial"]["float32 by openvino"]["least_cosine"] < 0.99
+
+
+@needs_openvino
+def test_a_runtime_that_cannot_run_a_network_ends_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(runtime: str, *arguments: Any) -> Any:
+        if runtime == "openvino":
+            raise RuntimeError("no conversion rule\nfor aten::something")
+        return runtimes.load(runtime, *arguments)
+
+    backbone, params = network(), auto(dtype="float32")
+    monkeypatch.setattr(engines, "load", broken)
+    kept = engines.record(params, backbone, tmp_path)
+    assert settling.settle(params, backbone, kept, 100, pixels).runtime == "torch"
+
+
+def test_a_candidate_is_made_ready_more_than_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(runtime: str, *arguments: Any) -> Any:
+        made.append((runtime, arguments[3]))
+        return runtimes.load(runtime, *arguments)
+
+    monkeypatch.setattr(engines, "load", counted)
+    backbone, params = network(), auto()
+    settling.settle(params, backbone, engines.record(params, backbone, tmp_path), 100, pixels)
+    assert len(made) == len(set(made))
+    assert ("torch", "float32") in made
+
+
+@needs_openvino
+@pytest.mark.parametrize(("model", "size"), [("test_efficientnet", 64), ("test_resnet", 64), ("test_vit", 160)])
+def test_openvino_computes_other_features_than_torch(model: str, size: int) -> None:
+    backbone = network(model, size)
+    wanted, given = columns(backbone), pixels(4, size)
+    exact, other = (
+        replace(PLAIN, runtime=runtime).reader(backbone, wanted)(given) for runtime in ("torch", "openvino")
+    )
+    assert least(exact, other) >= 0.99999
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize(("model", "size"), [("test_resnet", 64), ("test_efficientnet", 64), ("test_vit", 160)])
+def test_a_compiled_network_computes_other_features_than_torch(model: str, size: int) -> None:
+    backbone = network(model, size)
+    wanted, given = columns(backbone), pixels(4, size)
+    exact, reader = PLAIN.reader(backbone, wanted)(given), replace(PLAIN, runtime="compile").reader(backbone, wanted)
+    assert least(exact, reader(given)) >= 0.99999
+    turned = reader(given.flip(0))  # a second batch, with nothing left over from the first
+    assert least({c: v.flip(0) for c, v in turned.items()}, exact) >= 0.99999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        pytest.param("openvino", marks=needs_openvino),
+        pytest.param("compile", marks=needs_compiler),
+    ],
+)
+def test_another_runtime_s_features_are_not_torch_s_or_change_from_run_to_run(
+    ready: Workspace, runtime: str, child: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    def written() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in layout.features("tiny").glob("*.npy")}
+
+    def values() -> dict[str, Tensor]:
+        found = {path.name: np.load(path).astype(np.float64) for path in layout.features("tiny").glob("*.npy")}
+        return {name: torch.from_numpy(array) for name, array in found.items()}
+
+    plain = values()
+    ready.set("extract.runtime", runtime)
+    ready.run("extract tiny")
+    assert read_json(layout.features("tiny") / "meta.json")["engine"]["runtime"] == runtime
+    assert least(plain, values()) >= 0.99999
+    before = written()
+    shutil.rmtree(layout.store())
+    done = child("-m", "goulot", "extract", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "160 of 160 rows to compute" in done.stderr
+    assert "Warning" not in done.stderr
+    assert written() == before
+
+
+def test_a_runtime_or_dtype_that_is_not_here_gives_a_traceback_or_another(
+    ready: Workspace, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.params["extract"] |= {"runtime": "openvino", "dtype": "float16"}
+    ready.write()
+    assert "extract.dtype is float16, and OpenVINO on a CPU has float32 and bfloat16" in refusal("extract", "tiny")
+    ready.set("extract.dtype", "float32")
+    with monkeypatch.context() as patch:
+        patch.setattr(runtimes, "find_spec", lambda _name: None)
+        assert "OpenVINO is not installed; pip install 'goulot[openvino]'; or use auto" in refusal("extract", "tiny")
+    ready.set("extract.runtime", "compile")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert "torch.compile needs a C++ compiler; install g++; or use auto" in refusal("extract", "tiny")
+
+
+def short_of_memory(above: int) -> Callable[..., Any]:
+    """A device whose memory holds so many images."""
+
+    def reader(runtime: str, backbone: Backbone, *arguments: Any) -> Any:
+        read = runtimes.load(runtime, backbone, *arguments)
+
+        def limited(given: Tensor) -> dict[str, Tensor]:
+            if len(given) > above:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return read(given)
+
+        return limited
+
+    return reader
+
+
+@pytest.mark.parametrize("trial", [0, 1])
+def test_running_out_of_memory_ends_the_run_or_changes_its_features(
+    ready: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trial: int
+) -> None:
+    folder = layout.features("tiny")
+    before = {path.name: np.load(path).astype(np.float64) for path in folder.glob("*.npy")}
+    shutil.rmtree(layout.store())
+    monkeypatch.setattr(engines, "load", short_of_memory(3))
+    if trial:  # the memory does not suffice for the trial either
+        ready.params["extract"] |= {"runtime": "auto"}
+    ready.params["extract"] |= {"batch": 16, "trial": 7 + trial}
+    ready.write()
+    ready.run("extract tiny")
+    assert [r.getMessage() for r in caplog.records if "out of memory" in r.getMessage()] == [
+        f"tiny: out of memory on cpu; batches of {batch}" for batch in (8, 4, 2)
+    ]
+    assert read_json(folder / "meta.json")["engine"]["batch"] == 2
+    for name, values in before.items():
+        assert np.abs(np.load(folder / name) - values).max() <= 2e-3 * np.abs(values).max()
+    caplog.clear()
+    ready.run("extract tiny")  # keeps the smaller batch
+    assert "out of memory" not in caplog.text
+
+
+def test_a_single_image_that_does_not_fit_gives_a_traceback(
+    ready: Workspace, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
+) -> None:
+    shutil.rmtree(layout.store())
+    monkeypatch.setattr(engines, "load", short_of_memory(0))
+    ready.set("extract.trial", 9)
+    assert "tiny: cpu runs out of memory on a single image" in refusal("extract", "tiny")
+
+
+def test_the_record_is_no_part_of_another_machine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, params = network(), auto()
+    here: Record = engines.record(params, backbone, tmp_path)
+    monkeypatch.setattr(engines, "_processor", lambda: "another processor")
+    assert engines.record(params, backbone, tmp_path) != here
