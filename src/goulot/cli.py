@@ -124,6 +124,14 @@ def fetch() -> None:
     run_fetch()
 
 
+@app.command(help="Say whether this machine and checkout are ready for a run, and what to do where they are not.")
+def doctor() -> None:
+    """Print a line for each thing looked at; exit with 1 where something must be put right."""
+    from goulot.commands.doctor import run as run_doctor
+
+    run_doctor()
+
+
 @app.command(help="Score a submission by a solution file, or by the hidden answers of a bundled sample.")
 def score(
     submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv"),
