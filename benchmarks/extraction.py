@@ -97,9 +97,9 @@ def measured(kind: str, name: str, batch: int) -> dict[str, Any]:
         log = goulot("extract", name)
         return {"rows/s": float(re.search(r"\(([\d.,]+) rows/s\)", log)[1].replace(",", ""))}
     if kind == "alone":
-        from goulot.__main__ import ALLOCATOR
+        from goulot.__main__ import ALLOCATOR, OPENMP
 
-        env.update(ALLOCATOR)
+        env.update({**ALLOCATOR, **OPENMP})
     command = [sys.executable, __file__, "--measure", kind, "--model", name, "--batch", str(batch)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -3,6 +3,7 @@
 python -m pipelines.flows [STAGE ...] [-S section.key=value] [--force]
 """
 
+import errno
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -44,6 +45,11 @@ def compete(
         return Cancelled(message=str(error))
     except GoulotError as error:
         return Failed(message=str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        return Failed(message=f"{error.strerror}{place}; `goulot clean` frees some, then start the run again")
 
 
 @flow(name="send", persist_result=False)

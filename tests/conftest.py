@@ -1,6 +1,7 @@
 """A tiny competition and a workspace around it; the workspace is the test's current directory."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from goulot.__main__ import OPENMP
+
+os.environ.update(OPENMP)  # before torch is imported: it is read then
 
 from goulot import cli
 from tests import tiny

@@ -1,7 +1,6 @@
 """No leaks: what predicts a row has seen neither it, nor its group, nor its views; and rows are joined by their ids."""
 
 import itertools
-from collections import defaultdict
 from typing import Self
 
 import numpy as np
@@ -12,17 +11,28 @@ from sklearn.metrics import roc_auc_score
 from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError
-from goulot.learners import KINDS, Context, factory
+from goulot.learners import KINDS, Context, Factory, find
+from goulot.stages import learn
 from goulot.targets import Target, Task
 from goulot.truth import Truth
 from tests.tiny import Workspace
 
 SMALL = {
+    "gru": {
+        "backbone": "any",
+        "tap": "s1",
+        "hidden": 16,
+        "members": 1,
+        "epochs": 20,
+        "batch": 32,
+        "learning_rate": 0.02,
+    },
+    "lenet5": {"epochs": 6, "batch": 64, "learning_rate": 0.01},
     "lightgbm": {"trees": 20, "components": 8, "learning_rate": 0.2},
     "mlp": {"hidden": 32, "members": 1, "epochs": 30, "batch": 32, "learning_rate": 0.01, "dropout": 0.1},
 }
 WIDE = {"lightgbm": {"trees": 60, "components": 24}}  # all of made-up features that are equally wide
-CHOICE = defaultdict(lambda: [("any", "any")])
+MAPS = {"gru": (6, 2, 2), "lenet5": (3, 2, 4)}  # how 24 made-up features stand in the map that a learner reads
 
 
 def made_ledger(rng: np.random.Generator, *, train: int = 360, test: int = 40, views: int = 2) -> ledger.Ledger:
@@ -43,13 +53,32 @@ def made_ledger(rng: np.random.Generator, *, train: int = 360, test: int = 40, v
 
 
 class Given:
-    """Features that are at hand, in the order of the ledger's rows."""
+    """Whole maps that are at hand, as a learner is given them."""
 
-    def __init__(self, X: np.ndarray) -> None:
-        self._X = X.astype(np.float32)
+    def __init__(self, maps: np.ndarray) -> None:
+        self.maps, self.shape = maps, maps.shape[1:]
 
-    def read(self, columns: object) -> np.ndarray:
-        return self._X
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, rows: np.ndarray) -> "Given":
+        return Given(self.maps[rows])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.maps[rows]
+
+
+def inputs(kind: str, X: np.ndarray) -> np.ndarray | Given:
+    """Features (rows, 24) as that kind of learner reads them: LeNet-5 as coarse pictures."""
+    X = X.astype(np.float32)
+    if kind not in MAPS:
+        return X
+    maps = X.reshape(len(X), *MAPS[kind])
+    return Given(maps.repeat(16, axis=2).repeat(8, axis=3) if kind == "lenet5" else maps)
+
+
+def maker(kind: str, **settings: object) -> Factory:
+    return find(kind, {"kind": kind, **SMALL.get(kind, {}), **settings}).make
 
 
 class Recorder:
@@ -77,8 +106,8 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
         made.append(Recorder())
         return made[-1]
 
-    numbers = Given(np.arange(len(rows.rows))[:, None])
-    crossfit.cross_fit(make, rows, numbers, CHOICE, folds=rows.folds, seed=0, threads=1)
+    numbers = np.arange(len(rows.rows))[:, None]
+    crossfit.cross_fit(make, rows, lambda fold: numbers, folds=rows.folds, seed=0, threads=1)
     table, predicted = rows.rows, []
     for model in made:
         seen, judged = table.iloc[model.seen], table.iloc[model.predicted]
@@ -100,9 +129,9 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     rows = made_ledger(rng)
     # The views of an image, and the images of a group, are all but equal: a leak would show as a score near 1.
     groups = rng.normal(size=(200, 24))
-    X = groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05
-    make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
-    result = crossfit.cross_fit(make, rows, Given(X), CHOICE, folds=rows.folds, seed=0, threads=2)
+    X = inputs(kind, groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05)
+    make = maker(kind)
+    result = crossfit.cross_fit(make, rows, lambda fold: X, folds=rows.folds, seed=0, threads=2)
     assert roc_auc_score(rows.truth.train.y, result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
     inside = (rows.rows["fold"] >= 0).to_numpy()
     seen = make(Context(seed=0, threads=2, target=Target("binary", ["0", "1"]))).fit(
@@ -111,21 +140,21 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lenet5"])  # trained by the same code as gru
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
 def test_shuffled_labels_or_numbers_score_better_than_chance_or_true_ones_do_not(kind: str, task: Task) -> None:
     rng = np.random.default_rng(1)
     rows = made_ledger(rng)
     groups = rng.normal(size=(200, 24))
-    X = Given(groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05)
+    X = inputs(kind, groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05)
     group = rows.truth.images["group"].to_numpy()
-    make = factory(kind, {"kind": kind, **SMALL.get(kind, {}), **WIDE.get(kind, {})})
+    make = maker(kind, **WIDE.get(kind, {}))
     metric = {"multilabel": "roc_auc", "regression": "r2"}[task]
     for meaning in (False, True):
         numbers = groups[:, :2] * 3 if meaning else rng.normal(size=(200, 2))
         y = (numbers > 0).astype(float)[group] if task == "multilabel" else numbers[group]
         known = ledger.Ledger(rows.rows, Truth(rows.truth.images, y, Target(task, ["a", "b"])))
-        result = crossfit.cross_fit(make, known, X, CHOICE, folds=known.folds, seed=0, threads=2)
+        result = crossfit.cross_fit(make, known, lambda fold: X, folds=known.folds, seed=0, threads=2)
         assert np.isfinite(result.test).all()
         score = metrics.find(metric).score(known.truth.train.y, result.oof)
         chance = 0.5 if task == "multilabel" else 0.0
@@ -137,16 +166,16 @@ def test_shuffled_labels_or_numbers_score_better_than_chance_or_true_ones_do_not
 def test_a_learner_gives_other_bytes_for_the_same_seed_or_no_probabilities(kind: str, classes: int) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(120) % classes
-    X = (rng.normal(size=(120, 12)) + y[:, None] * 1.5).astype(np.float32)
-    given, target = X.copy(), Target("multiclass", list(map(str, range(classes))))
-    make = factory(kind, {"kind": kind, **SMALL.get(kind, {})})
+    given = (rng.normal(size=(120, 24)) + y[:, None] * np.tile((1.5, -1.5), 12)).astype(np.float32)
+    X, target = inputs(kind, given.copy()), Target("multiclass", list(map(str, range(classes))))
+    make = maker(kind, **({"epochs": 40} if kind in MAPS else {}))
     fitted = [make(Context(seed=5, threads=2, target=target)).fit(X, y, np.arange(120)) for _ in range(2)]
     one, other = (model.predict(X) for model in fitted)
     assert one.tobytes() == other.tobytes()
     assert one.shape == (120, classes)
     assert np.allclose(one.sum(1), 1)
     assert (one.argmax(1) == y).mean() > 0.7
-    assert np.array_equal(X, given), "the input was changed"
+    assert kind in MAPS or np.array_equal(X, given), "the input was changed"
     order = rng.permutation(120)
     assert np.allclose(fitted[0].predict(X[order]), one[order], atol=1e-6)
 
@@ -165,21 +194,18 @@ def test_the_choice_of_a_fold_knows_its_labels(classes: int) -> None:
         assert [score[other] for score in before] != [score[other] for score in after]
 
 
-def test_a_fold_is_stacked_with_the_columns_chosen_from_all_rows(ready: Workspace) -> None:
+def test_a_fold_is_stacked_with_the_columns_chosen_from_all_rows(
+    ready: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ready.set("rank.max_channels", 200)
     ready.run("rank")
-    choice = read_json(layout.CHOICE)
-    assert set(choice) == {"0", "1", "2", "all"}
+    assert set(read_json(layout.CHOICE)) == {"0", "1", "2", "all"}
     asked = []
-
-    class Asked(Given):
-        def read(self, columns: object) -> np.ndarray:
-            asked.append(columns)
-            return super().read(columns)
-
-    rows = ledger.read()
-    numbers = Asked(np.zeros((len(rows.rows), 1)))
-    crossfit.cross_fit(lambda context: Recorder(), rows, numbers, choice, folds=rows.folds, seed=0, threads=1)
+    monkeypatch.setattr(features.Features, "read", lambda _self, columns: asked.append(columns))
+    read = learn._inputs(find("any", {"kind": "logistic"}), ledger.read())
+    for fold in range(3):
+        read(fold)
+    choice = features.read_choice(layout.CHOICE)
     assert asked == [choice["0"], choice["1"], choice["2"]]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from goulot import cli, crossfit, features, layout, ledger
 from goulot.artifacts import read_json, read_table, write_table
-from goulot.learners import factory
+from goulot.learners import find
 from goulot.targets import Task
 from tests import tiny
 from tests.tiny import Workspace
@@ -98,10 +98,11 @@ def test_a_number_is_predicted_beyond_those_seen(ready: Workspace) -> None:
     tiny.retarget("regression")
     ready.run("split", "rank")
     rows = ledger.read()
-    wild = factory("x", {"kind": "logistic", "C": 1e6})
+    wild = find("x", {"kind": "logistic", "C": 1e6}).make
     choice = features.read_choice(layout.CHOICE)
+    X = features.Features(rows.rows)
     made = crossfit.cross_fit(
-        wild, rows, features.Features(rows.rows), choice, folds=rows.folds, seed=0, threads=1
+        wild, rows, lambda fold: X.read(choice[str(fold)]), folds=rows.folds, seed=0, threads=1
     )  # fmt: skip
     y = rows.truth.train.y
     for p in (made.oof, made.test):

@@ -12,6 +12,9 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
+# GNU OpenMP's threads wait for each other in a loop for milliseconds. Beside any other work on the machine that halves
+# the speed and worse; a short wait costs next to nothing where there is none.
+OPENMP = {"GOMP_SPINCOUNT": "1000"}
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def _environment() -> dict[str, str]:
         # An isolated run (dvc exp run --temp, a worktree) must not run the code of the checkout that was installed.
         changes["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own.parent), os.environ.get("PYTHONPATH")]))
     if sys.argv[1:2] in (["extract"], ["learn"], ["rank"]) and platform.libc_ver()[0] == "glibc":
-        changes.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
+        changes.update({name: value for name, value in {**ALLOCATOR, **OPENMP}.items() if name not in os.environ})
     return changes
 
 

@@ -26,7 +26,7 @@ class BackboneParams(Section):
     )
     input_size: int | None = Field(None, ge=32, le=2048, description="side in pixels; empty means the weights' own")
     taps: list[str] | None = Field(
-        None, min_length=1, description="depths to keep, e.g. [s4, s5, head]; empty means all"
+        None, description="depths whose vectors are kept, e.g. [s4, s5, head]; empty means all, [] none"
     )
     maps: list[str] = Field([], description="depths whose whole map is kept as well, e.g. [s5]")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goulot import decisions
+from goulot import calibration, decisions
 from goulot.decisions import Rule
 from goulot.metrics import Metric
 from goulot.targets import Target
@@ -16,10 +16,15 @@ from goulot.targets import Target
 
 @dataclass(frozen=True)
 class Blend:
-    """The members' weights, float (members,), summing to 1, and the rule that makes decisions of their mean."""
+    """Weights that sum to 1 and temperatures, float (members,) each, and the rule that makes decisions."""
 
     weights: np.ndarray
+    temperatures: np.ndarray
     rule: Rule
+
+    def of(self, members: np.ndarray, target: Target) -> np.ndarray:
+        """The blended predictions, float (n, names), of members, float (members, n, names)."""
+        return combine(warmed(members, self.temperatures, target), self.weights)
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,23 @@ class Nested:
         return metric.score(y, self.guesses if metric.decides else self.oof)
 
 
-def fit(members: np.ndarray, y: np.ndarray, metric: Metric, target: Target, *, rounds: int) -> Blend:
-    """Find weights and rule: decisions are judged by a rule for the plain mean first, then the blend gets its own.
+def fit(
+    members: np.ndarray, y: np.ndarray, metric: Metric, target: Target, *, rounds: int, calibrate: bool = True
+) -> Blend:
+    """Find temperatures, weights and rule, in this order.
 
-    members: float (members, n, names).
+    Decisions are judged by a rule for the plain mean first, then the blend gets its own. members: float (members, n,
+    names).
     """
+    temperatures = np.array([calibration.temperature(p, y, target) if calibrate else 1.0 for p in members])
+    members = warmed(members, temperatures, target)
     weights = select(members, y, metric, decisions.tune(metric, target, y, members.mean(axis=0)), rounds=rounds)
-    return Blend(weights, decisions.tune(metric, target, y, combine(members, weights)))
+    return Blend(weights, temperatures, decisions.tune(metric, target, y, combine(members, weights)))
+
+
+def warmed(members: np.ndarray, temperatures: np.ndarray, target: Target) -> np.ndarray:
+    """The members' predictions, each at its temperature."""
+    return np.stack([calibration.warm(p, float(t), target) for p, t in zip(members, temperatures, strict=True)])
 
 
 def select(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, *, rounds: int) -> np.ndarray:
@@ -69,14 +84,14 @@ def combine(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def nested(members: np.ndarray, names: list[str], y: np.ndarray, fold: np.ndarray, metric: Metric, target: Target, *,
-           rounds: int) -> Nested:  # fmt: skip
-    """Cross-validate the selection itself, and the rule, over the ledger's folds."""
+           rounds: int, calibrate: bool = True) -> Nested:  # fmt: skip
+    """Cross-validate calibration and selection themselves, and the rule, over the ledger's folds."""
     oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
     chosen = []
     for held_out in np.unique(fold):
         inside = fold != held_out
-        blend = fit(members[:, inside], y[inside], metric, target, rounds=rounds)
-        oof[~inside] = combine(members[:, ~inside], blend.weights)
+        blend = fit(members[:, inside], y[inside], metric, target, rounds=rounds, calibrate=calibrate)
+        oof[~inside] = blend.of(members[:, ~inside], target)
         guesses[~inside] = blend.rule.decide(oof[~inside])
         chosen.append(dict(zip(names, blend.weights.tolist(), strict=True)))
     return Nested(oof, guesses, chosen)

@@ -101,6 +101,37 @@ def init(
         typer.echo(line)
 
 
+@app.command(help="Show the depths of a network and what each costs.")
+def describe(
+    backbone: Annotated[str, typer.Argument(help="a name below extract.backbones, or any network's")],
+    input_size: Annotated[int | None, typer.Option(help="side in pixels; else the weights' own", min=32)] = None,
+) -> None:
+    """Print a line a depth."""
+    from goulot.commands.describe import run as run_describe
+
+    run_describe(backbone, input_size=input_size)
+
+
+weights = typer.Typer(help="The networks' ImageNet weights.", no_args_is_help=True)
+app.add_typer(weights, name="weights")
+
+
+@weights.command(help="Bring the weights of all networks that params.yaml names, and print their licences.")
+def fetch() -> None:
+    """Print a line a network; exit with 1 where one could not be had."""
+    from goulot.commands.weights import run as run_fetch
+
+    run_fetch()
+
+
+@app.command(help="Say whether this machine and checkout are ready for a run, and what to do where they are not.")
+def doctor() -> None:
+    """Print a line for each thing looked at; exit with 1 where something must be put right."""
+    from goulot.commands.doctor import run as run_doctor
+
+    run_doctor()
+
+
 @app.command(help="Score a submission by a solution file, or by the hidden answers of a bundled sample.")
 def score(
     submission: Annotated[Path, typer.Argument(help="the CSV to score")] = Path("data/submit/submission.csv"),

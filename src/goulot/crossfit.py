@@ -1,16 +1,18 @@
 """Cross-fitting on the fold ledger: every row is predicted by a model that never saw it, its group or its views."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from goulot import extra
-from goulot.features import Column, Features
+from goulot.features import Maps
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
 from goulot.targets import Target
+
+Inputs = np.ndarray | Maps  # rows of stacked features, or of one whole map
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Predictions:
     test: np.ndarray
 
 
-def cross_fit(factory: Factory, ledger: Ledger, features: Features, choice: Mapping[str, Sequence[Column]], *,
-              folds: Iterable[int], seed: int, threads: int,
-              table: pd.DataFrame | None = None) -> Predictions:  # fmt: skip
+def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs], *, folds: Iterable[int], seed: int,
+              threads: int, table: pd.DataFrame | None = None) -> Predictions:  # fmt: skip
     """Fit a new estimator for each fold on the views of the other folds' images; predict the fold and the test set.
 
-    `folds` are the ledger's folds, wrapped in a progress display or not. An image's prediction is the mean over its
-    views. Each fold stacks the columns that were chosen without it, and beside them those of `table` (see extra.py).
+    `inputs` gives what the ledger's rows are in a fold, such as the columns that were chosen without it, side by side;
+    beside them stand those of `table` (see extra.py). `folds` are the ledger's folds, wrapped in a progress display or
+    not. An image's prediction is the mean over its views.
     """
     rows, y, target = ledger.rows, ledger.y, ledger.truth.target
     row_fold, image_of = rows["fold"].to_numpy(), rows["image"].to_numpy()
@@ -38,10 +40,10 @@ def cross_fit(factory: Factory, ledger: Ledger, features: Features, choice: Mapp
     result = np.zeros((len(is_test), len(target.names)))
     for fold in folds:
         train, predicted = (row_fold != -1) & (row_fold != fold), (row_fold == fold) | (row_fold == -1)
-        X, context = features.read(choice[str(fold)]), Context(seed=seed + fold, threads=threads, target=target)
+        X, context = inputs(fold), Context(seed=seed + fold, threads=threads, target=target)
         if table is not None:
             columns = extra.encode(table, image_of, train)
-            X, context = np.hstack([X, columns]), replace(context, extra=columns.shape[1])
+            X, context = np.hstack([np.asarray(X), columns]), replace(context, extra=columns.shape[1])
         values = _predict(factory, context, (X[train], y[train], rows["group"].to_numpy()[train]), X[predicted])
         means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
@@ -49,9 +51,7 @@ def cross_fit(factory: Factory, ledger: Ledger, features: Features, choice: Mapp
     return Predictions(result[~is_test], result[is_test])
 
 
-def _predict(
-    factory: Factory, context: Context, rows: tuple[np.ndarray, np.ndarray, np.ndarray], X: np.ndarray
-) -> np.ndarray:
+def _predict(factory: Factory, context: Context, rows: tuple[Inputs, np.ndarray, np.ndarray], X: Inputs) -> np.ndarray:
     """Fit on (X, y, groups) what they can teach, and predict; of a class that is not among them the probability is 0.
 
     A label or number that is constant in them stays so. Numbers stay in the range that was seen, beyond which a linear

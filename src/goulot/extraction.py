@@ -86,22 +86,22 @@ def stores(root: Path, backbone: Backbone, engine: Engine, wanted: Wanted) -> di
 
 def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, plan: pd.DataFrame, root: Path,
             wanted: Wanted) -> tuple[Engine, float]:  # fmt: skip
-    """Compute what the store lacks of the plan's rows; return the engine that did and the seconds that took.
+    """Compute what the store lacks of the plan's rows; return the engine that did and the seconds that took it.
+
+    Making the network ready, which costs the same for any number of rows, is not among them.
 
     `plan` has image_id, view, View's fields, sha256, shard, row and `name` (from `row_names`). Where the device's
     memory does not suffice the batch is halved, which is written down as the engine's.
     """
-    start = time.monotonic()
     while True:
         with suppress(torch.OutOfMemoryError):
-            _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
-            return engine, time.monotonic() - start
+            return engine, _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
         # Here, since an exception that is being handled holds the tensors of every frame it went through.
         engine = kept.write(engine.halved(backbone.name), {"out_of_memory_at": engine.batch})
 
 
 def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],
-             wanted: Wanted) -> None:  # fmt: skip
+             wanted: Wanted) -> float:  # fmt: skip
     writers = [
         Writer(store, store.missing(plan["name"].tolist(), wanted.parts()[part])) for part, store in parts.items()
     ]
@@ -110,8 +110,9 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
         "%s: %s of %s rows to compute, %s", backbone.name, f"{len(missing):,}", f"{len(plan):,}", engine
     )  # fmt: skip
     if not missing:
-        return
+        return 0.0
     reader = engine.reader(backbone, wanted.columns())
+    start = time.monotonic()
     batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
     for names, outputs in track(
         _forward(reader, engine, batches),
@@ -124,6 +125,7 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
             writer.add(names, taken)
     for writer in writers:
         writer.flush()
+    return time.monotonic() - start
 
 
 class Writer:

@@ -91,6 +91,10 @@ class Maps:
     def __len__(self) -> int:
         return len(self._blobs)
 
+    def __getitem__(self, rows: np.ndarray) -> "Maps":
+        """Those rows alone, by number or as a mask; nothing is read yet."""
+        return Maps(self._blobs.take(rows), self.shape, self._form)
+
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Those maps, float32 (len(rows), channels, height, width)."""
         return np.stack([maps.decode(self._blobs[int(row)], self.shape, self._form) for row in rows])

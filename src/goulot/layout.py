@@ -50,7 +50,7 @@ STATE = Path(".goulot")
 
 def store() -> Path:
     """The content-addressed feature store; `GOULOT_STORE` lets isolated workspaces share one."""
-    return Path(os.environ.get("GOULOT_STORE", STATE / "store"))
+    return Path(os.environ.get("GOULOT_STORE") or STATE / "store")
 
 
 def engines() -> Path:

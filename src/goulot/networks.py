@@ -12,6 +12,9 @@ import torchvision.models as tv
 from torch import Tensor, nn
 
 from goulot.errors import ParamsError, choices
+from goulot.lenet5 import LeNet5
+
+NOISE_ROWS, NOISE_SIDE = 4, 96
 
 TORCHVISION_CFG = {
     "input_size": (3, 224, 224), "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bilinear",
@@ -77,45 +80,6 @@ class GoogLeNet(tv.GoogLeNet):  # type: ignore[misc]
         self.aux1 = self.aux2 = None
 
 
-class LeNet5(nn.Module):
-    """LeCun's network (1998) on 32 x 32 pixels, in colour, with today's ReLU and maxima; it has no ImageNet weights."""
-
-    feature_info = ({"module": "features.2"}, {"module": "features.5"})
-    pretrained_cfg: ClassVar = {
-        **TORCHVISION_CFG, "input_size": (3, 32, 32), "crop_pct": 1.0, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
-        "license": None,
-    }  # fmt: skip
-
-    def __init__(self, num_classes: int = 1000) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)
-        )
-        self.pool = nn.AdaptiveAvgPool2d(5)  # other input sizes end in the same width
-        self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()
-        )  # fmt: skip
-        self.classifier: nn.Module = nn.Linear(84, num_classes)
-
-    def forward_features(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, 32, 32) to the last map (B, 16, 5, 5)."""
-        maps: Tensor = self.features(pixels)
-        return maps
-
-    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
-        """The last map to (B, 84), or to the logits."""
-        hidden: Tensor = self.hidden(self.pool(maps))
-        return hidden if pre_logits else self.classifier(hidden)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels to the logits."""
-        return self.forward_head(self.forward_features(pixels))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put another last layer in place; none for 0."""
-        self.classifier = nn.Linear(84, num_classes) if num_classes else nn.Identity()
-
-
 # What timm lacks, by the names that people use.
 OTHERS: dict[str, type[AlexNet] | type[GoogLeNet] | type[LeNet5]] = {
     "alexnet": AlexNet,
@@ -143,3 +107,28 @@ def create(name: str, *, input_size: int | None = None, seed: int = 0, **options
             options["img_size"] = input_size  # a transformer's position embeddings are made for one size
         model: nn.Module = timm.create_model(name, **options)
         return model
+
+
+def settled(network: nn.Module) -> nn.Module:
+    """An untrained network whose batch norms know the scale of what they see, here noise.
+
+    As they are made they change nothing, and a deep network's values grow out of every bound or vanish.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        config: Any = network.pretrained_cfg
+        fixed = dict(config).get("fixed_input_size") if isinstance(config, dict) else config.fixed_input_size
+        side = dict(config)["input_size"][-1] if fixed else NOISE_SIDE
+        network.eval()
+        for norm in norms:
+            norm.train()
+            norm.momentum = None  # the plain mean over what it sees, which is one batch
+        noise = torch.randn(NOISE_ROWS, 3, side, side, generator=torch.Generator().manual_seed(0))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the last bits must not depend on the machine's cores
+        try:
+            with torch.no_grad():
+                network(noise)
+        finally:
+            torch.set_num_threads(threads)
+    return network.eval()

@@ -1,19 +1,21 @@
 """Which columns are worth stacking: a linear probe of each, and a greedy choice under a budget."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from goulot import transferability
 from goulot.metrics import METRICS
 from goulot.targets import Target
 
 ALL = "all"
+ROWS, ALIGNED_ROWS = 2000, 500  # measures beside the probe need not see more, and take the square or cube of them
 
 
 def scored_by(target: Target) -> str:
@@ -35,6 +37,42 @@ def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target, *, alp
         for left_out, predicted in _roles(held_out):
             values[left_out, predicted] = _values(model, X[fold == predicted], target)
     return {choice: _score(values, choice, y, fold, target) for choice in [ALL, *map(str, folds)]}
+
+
+def beside(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target) -> dict[str, float]:
+    """What other measures say of a column, from at most 2,000 rows: `knn`, scored as the probe is, and `logme`."""
+    rows = _spread(len(X), ROWS)
+    X, y, fold = X[rows], y[rows], fold[rows]
+    truth = np.eye(len(target.names))[y] if target.task in ("binary", "multiclass") else y.reshape(len(y), -1)
+    found = transferability.neighbours(X, truth.astype(float), fold)
+    values = {(ALL, int(f)): found[fold == f] for f in np.unique(fold)}
+    return {"knn": _score(values, ALL, y, fold, target), "logme": transferability.logme(X, truth.astype(float))}
+
+
+def redundancy(grams: Sequence[np.ndarray], score: Sequence[float]) -> list[float]:
+    """Of each column, how much one with a better score says the same: the largest centred kernel alignment, 0 to 1."""
+    order = np.argsort([-value for value in score], kind="stable")
+    found = np.zeros(len(grams))
+    for place, number in enumerate(order):
+        found[number] = max((transferability.alignment(grams[number], grams[b]) for b in order[:place]), default=0.0)
+    return found.tolist()
+
+
+def sketch(X: np.ndarray) -> np.ndarray:
+    """What `redundancy` compares, from at most 500 rows."""
+    return transferability.gram(X[_spread(len(X), ALIGNED_ROWS)])
+
+
+def agreement(table: pd.DataFrame) -> dict[str, float]:
+    """Kendall's rank correlation of the probe's score with the other measures, and with the plain order by size."""
+    others = {"knn": "knn", "logme": "logme", "size": "multiply_adds"}
+    taus = {name: float(kendalltau(table["score"], table[column]).statistic) for name, column in others.items()}
+    return {name: tau if np.isfinite(tau) else 0.0 for name, tau in taus.items()}
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Row numbers, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 def _roles(held_out: tuple[int, ...]) -> Iterator[tuple[str, int]]:

@@ -133,6 +133,10 @@ class Blobs:
     def __len__(self) -> int:
         return len(self._shard)
 
+    def take(self, rows: np.ndarray) -> "Blobs":
+        """Those rows alone, by number or as a mask."""
+        return Blobs(self._columns, self._shard[rows], self._index[rows])
+
     def __getitem__(self, row: int) -> memoryview:
         return memoryview(self._columns[self._shard[row]][int(self._index[row])].as_buffer())
 

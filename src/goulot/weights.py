@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ def load(model: str, source: str, where: str, *, input_size: int | None = None, 
     """The network with its weights. Raises WeightsError where they are missing, another file's or another network's."""
     file = find(model, source, where).file
     if file is None:
-        return networks.create(model, input_size=input_size)
+        return networks.settled(networks.create(model, input_size=input_size))
     if sha256 is not None and (found := file_sha256(file)) != sha256.lower():
         raise WeightsError(f"{where}: {file.name} has the hash {found}, not {sha256}; bring the right file")
     state = read_state(file, where)
@@ -147,12 +147,16 @@ def _packaged(module: str, where: str) -> Source:
 
 
 def _package_licence(module: str) -> str | None:
+    """As the package states it, else the title of the licence's text that it carries."""
     try:
-        about = metadata(packages_distributions()[module][0])
+        about = distribution(packages_distributions()[module][0])
     except (KeyError, PackageNotFoundError):
         return None
-    found = [about[name] for name in ("License-Expression", "License") if name in about]
-    return found[0] if found else None
+    for name in ("License-Expression", "License"):
+        if name in about.metadata and about.metadata[name] != "UNKNOWN":
+            return about.metadata[name]
+    texts = [file.read_text() for file in about.files or () if file.name.upper().startswith("LICEN")]
+    return next((line.strip() for text in texts for line in text.splitlines() if line.strip()), None)
 
 
 def _hub(model: str, where: str, fetch: bool) -> Source:

@@ -27,6 +27,7 @@ class Params(Section):
         json_schema_extra={"enum": ["auto", *metrics.METRICS]},
     )
     rounds: int = Field(30, ge=1, le=1000, description="members taken, with replacement")
+    calibrate: bool = Field(True, description="give each member's probabilities a temperature first")
 
     @field_validator("metric")
     @classmethod
@@ -47,23 +48,25 @@ def run(params: Params) -> None:
     target, outputs = known.target, known.target.outputs
     metric = metrics.of(params.metric, target)
     stack = _aligned(oofs, known.images["image_id"], outputs)
-    result = blending.nested(stack, names, known.y, known.fold, metric, target, rounds=params.rounds)
-    blend = blending.fit(stack, known.y, metric, target, rounds=params.rounds)
+    rounds, calibrate = params.rounds, params.calibrate
+    result = blending.nested(
+        stack, names, known.y, known.fold, metric, target, rounds=rounds, calibrate=calibrate
+    )  # fmt: skip
+    blend = blending.fit(stack, known.y, metric, target, rounds=rounds, calibrate=calibrate)
     test = tests[0][["image_id"]]
-    blended = blending.combine(_aligned(tests, test["image_id"], outputs), blend.weights)
+    blended = blend.of(_aligned(tests, test["image_id"], outputs), target)
     write_table(
         layout.BLEND_OOF,
         pd.concat([known.images[["image_id", "fold"]], pd.DataFrame(result.oof, columns=outputs)], axis=1),
     )
     write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=outputs)], axis=1))
     weights = dict(zip(names, blend.weights.tolist(), strict=True))
-    write_json(layout.BLEND_WEIGHTS, {"all": weights, "folds": result.members})
+    temperatures = dict(zip(names, blend.temperatures.tolist(), strict=True))
+    write_json(layout.BLEND_WEIGHTS, {"all": weights, "folds": result.members, "temperatures": temperatures})
     write_json(layout.BLEND_RULE, {"metric": metric.name, **asdict(blend.rule)})
     board = _leaderboard(known, metric, weights, stack, result)
     write_table(layout.LEADERBOARD, board)
-    write_json(
-        layout.metrics(layout.BLEND), _metrics(board, blending.combine(stack, blend.weights), blend, known, metric)
-    )
+    write_json(layout.metrics(layout.BLEND), _metrics(board, blend.of(stack, target), blend, known, metric))
     _write_plots(known, result)
     log.info(
         "blended %s: %s %.4f by nested cross-validation",

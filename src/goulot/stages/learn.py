@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ConfigDict, Field
@@ -11,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from goulot import crossfit, decisions, extra, features, layout, ledger, metrics
 from goulot.artifacts import write_json, write_table
 from goulot.errors import ParamsError, choices
-from goulot.learners import TABULAR, factory
+from goulot.learners import Learner, find
 from goulot.params import Section
 from goulot.progress import track
 
@@ -46,21 +47,19 @@ def run(params: Params, learner: str) -> None:
     """Write `data/learn/<learner>/`: oof.parquet, test.parquet and metrics.json."""
     if learner not in params.learners:
         raise ParamsError(choices("learner", learner, params.learners, "params.yaml defines"))
-    make = factory(f"learn.learners.{learner}", params.learners[learner].settings())
+    found = find(f"learn.learners.{learner}", params.learners[learner].settings())
     folder = layout.learned(learner)
     shutil.rmtree(folder, ignore_errors=True)
     rows, start = ledger.read(), time.monotonic()
-    tabular = params.learners[learner].kind in TABULAR
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
-            make,
+            found.make,
             rows,
-            features.Features(rows.rows),
-            features.read_choice(layout.CHOICE),
+            _inputs(found, rows),
             folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"),
             seed=params.seed,
             threads=params.threads,
-            table=extra.read(rows.truth.images["image_id"]) if tabular else None,
+            table=extra.read(rows.truth.images["image_id"]) if found.tabular else None,
         )
     oof, test = crossfit.tables(rows, predictions)
     write_table(folder / "oof.parquet", oof)
@@ -73,3 +72,14 @@ def run(params: Params, learner: str) -> None:
         time.monotonic() - start,
         ", ".join(f"{metrics.METRICS[name].title} {value:.4f}" for name, value in list(scores.items())[:3]),
     )
+
+
+def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], crossfit.Inputs]:
+    """What the rows are in a fold: the features chosen without it, or the learner's own map."""
+    known = features.Features(rows.rows)
+    if learner.map is None:
+        choice = features.read_choice(layout.CHOICE)
+        return lambda fold: known.read(choice[str(fold)])
+    backbone, tap = learner.map
+    whole = known.maps(backbone, f"{tap}.map")
+    return lambda _fold: whole

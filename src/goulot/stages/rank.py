@@ -8,7 +8,7 @@ from pydantic import Field
 
 from goulot import features, layout, ranking, truth
 from goulot.artifacts import sweep, write_json, write_table
-from goulot.errors import ParamsError
+from goulot.errors import ParamsError, choices
 from goulot.params import Section, members
 from goulot.progress import track
 
@@ -20,6 +20,9 @@ class Params(Section):
 
     alpha: float = Field(300.0, gt=0, description="ridge penalty of the probe, on standardised features")
     max_channels: int = Field(4000, ge=1, description="width of the stacked features, in channels")
+    columns: list[str] | None = Field(
+        None, description="what to stack, by hand, e.g. [lite0/s4.avg, lite0/head]; empty means as ranked"
+    )
     max_multiply_adds: int | None = Field(None, ge=1, description="largest sum over the networks; empty means no limit")
 
 
@@ -31,16 +34,18 @@ def run(params: Params) -> None:
     backbones = members("extract", "backbones")
     sweep(layout.EXTRACT, backbones)
     columns = features.available(backbones)
+    if columns.empty:
+        raise ParamsError("no network of extract.backbones keeps a vector; give one of them taps, or leave taps out")
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
-    scores = [
-        ranking.probe(reader.read([pair]), known.y, known.fold, known.target, alpha=params.alpha)
-        for pair in track(pairs, total=len(pairs), unit="columns", label="rank")
-    ]
-    table = columns.join(pd.DataFrame(scores))
-    choice = {
-        name: ranking.choose(table, name, max_channels=params.max_channels, max_multiply_adds=params.max_multiply_adds)
-        for name in scores[0]
-    }
+    scores, others, sketches = [], [], []
+    for pair in track(pairs, total=len(pairs), unit="columns", label="rank"):
+        X = reader.read([pair])
+        scores.append(ranking.probe(X, known.y, known.fold, known.target, alpha=params.alpha))
+        others.append(ranking.beside(X, known.y, known.fold, known.target))
+        sketches.append(ranking.sketch(X))
+    table = columns.join(pd.DataFrame(scores)).join(pd.DataFrame(others))
+    table["redundancy"] = ranking.redundancy(sketches, table[ranking.ALL].tolist())
+    choice = _chosen(params, table, list(scores[0]))
     if not all(choice.values()):
         raise ParamsError(
             "no column fits into rank.max_channels and rank.max_multiply_adds; the smallest has "
@@ -51,13 +56,26 @@ def run(params: Params) -> None:
     table = table.sort_values("score", ascending=False, kind="stable")
     write_table(
         layout.RANKING,
-        table[["backbone", "column", "score", "chosen", "channels", "bytes", "multiply_adds"]],
+        table[
+            [
+                "backbone",
+                "column",
+                "score",
+                "knn",
+                "logme",
+                "redundancy",
+                "chosen",
+                "channels",
+                "bytes",
+                "multiply_adds",
+            ]
+        ],
     )
     write_json(layout.CHOICE, choice)
-    best = table.iloc[0]
+    best, agreement = table.iloc[0], ranking.agreement(table)
     write_json(layout.metrics(layout.RANK), {
         "columns": len(pairs), "chosen": sum(chosen), "channels": int(columns["channels"][chosen].sum()),
-        "best_probe_score": float(best["score"]),
+        "best_probe_score": float(best["score"]), "agreement": agreement,
     })  # fmt: skip
     log.info(
         "ranked %d columns, best %s %s (%s %.3f); stacked are %d columns, %s channels",
@@ -69,3 +87,19 @@ def run(params: Params) -> None:
         sum(chosen),
         f"{columns['channels'][chosen].sum():,}",
     )
+    log.info(
+        "the probe's order agrees with that by %s (Kendall's tau)",
+        ", ".join(f"{name} to {tau:.2f}" for name, tau in agreement.items()),
+    )
+
+
+def _chosen(params: Params, table: pd.DataFrame, names: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """The columns to stack for each fold and for all: those named by hand, else the best within the budget."""
+    if params.columns is None:
+        most, sums = params.max_channels, params.max_multiply_adds
+        return {name: ranking.choose(table, name, max_channels=most, max_multiply_adds=sums) for name in names}
+    known = {f"{b}/{c}": (str(b), str(c)) for b, c in zip(table["backbone"], table["column"], strict=True)}
+    for column in params.columns:
+        if column not in known:
+            raise ParamsError(choices("column", column, known, "rank.columns may hold"))
+    return {name: [known[column] for column in dict.fromkeys(params.columns)] for name in names}

@@ -15,7 +15,9 @@ log = logging.getLogger("goulot")
 class Params(Section):
     """How many folds, and which of the many possible deals."""
 
-    folds: int = Field(5, ge=2, le=50)
+    folds: int = Field(
+        5, ge=3, le=50, description="at least 3: what a fold stacks is chosen by a cross-validation over the others"
+    )
     seed: int = Field(0, ge=0)
 
 

@@ -1,0 +1,130 @@
+"""Training of small networks on features: the losses of every kind of task, one recipe, the mean of several seeds."""
+
+from collections.abc import Callable
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch.optim.lr_scheduler import OneCycleLR
+
+from goulot.params import Section
+from goulot.targets import Task
+
+Batches = Callable[[np.ndarray], Tensor]  # numbers of rows to their inputs
+
+PREDICTED = 1024  # rows at a time
+
+
+class Recipe(Section):
+    """How a network is trained: AdamW on the one-cycle schedule (Smith 2018), for a fixed number of epochs.
+
+    Nothing stops early, so that no row decides when.
+    """
+
+    epochs: int = Field(8, ge=1)
+    batch: int = Field(128, ge=2)
+    learning_rate: float = Field(1e-3, gt=0, description="largest rate of the one-cycle schedule")
+    weight_decay: float = Field(0.1, ge=0)
+    smoothing: float = Field(0.05, ge=0, lt=1, description="label smoothing of classes and labels")
+    members: int = Field(3, ge=1, le=50, description="networks trained from different seeds and averaged")
+
+
+class Ensemble:
+    """Networks of one kind from different seeds; `build` makes one, in random weights."""
+
+    def __init__(self, recipe: Recipe, build: Callable[[], nn.Module], task: Task, *, seed: int) -> None:
+        self._recipe, self._build, self._task = recipe, build, task
+        self._seeds = [seed * 1000 + member for member in range(recipe.members)]
+
+    def fit(self, inputs: Batches, y: np.ndarray) -> Self:
+        """Train every member on all rows; y is as an `Estimator` is given it."""
+        targets = torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32))
+        self._members = [self._train(inputs, targets, seed) for seed in self._seeds]
+        return self
+
+    def predict(self, inputs: Batches, rows: int) -> np.ndarray:
+        """The members' mean, float (rows, names): probabilities or numbers."""
+        with torch.inference_mode():
+            parts = [
+                torch.stack([output(self._task, member(batch)) for member in self._members]).mean(0).double()
+                for batch in map(inputs, np.split(np.arange(rows), range(PREDICTED, rows, PREDICTED)))
+            ]
+        return torch.cat(parts).numpy()
+
+    def _train(self, inputs: Batches, targets: Tensor, seed: int) -> nn.Module:
+        r = self._recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self._build().train()
+            optimizer = torch.optim.AdamW(network.parameters(), lr=r.learning_rate, weight_decay=r.weight_decay)
+            schedule = OneCycleLR(optimizer, r.learning_rate, total_steps=r.epochs * -(-len(targets) // r.batch))
+            for _ in range(r.epochs):
+                for rows in torch.split(torch.randperm(len(targets)), r.batch):
+                    value = loss(self._task, network(inputs(rows.numpy())), targets[rows], r.smoothing)
+                    optimizer.zero_grad()
+                    value.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    schedule.step()
+        return network.eval()
+
+
+class MapRows(Protocol):
+    """Rows of whole maps that are read when they are wanted (see features.Maps)."""
+
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Some of them, float32 (len(rows), channels, height, width)."""
+        ...
+
+
+class MapRecipe(Recipe):
+    """How a network is trained on a map, and which: one that `extract.backbones.<backbone>.maps` keeps."""
+
+    backbone: str = Field(description="a name below extract.backbones")
+    tap: str = Field(description="the depth, e.g. s5")
+
+
+class MapEnsemble:
+    """Networks on maps, of which only a batch is in memory. `build` takes a map's shape."""
+
+    def __init__(self, recipe: MapRecipe, build: Callable[[tuple[int, int, int]], nn.Module], task: Task, *,
+                 seed: int, threads: int) -> None:  # fmt: skip
+        self._recipe, self._build, self._task = recipe, build, task
+        self._seed, self._threads = seed, threads
+
+    def fit(self, X: MapRows, y: np.ndarray, groups: np.ndarray) -> Self:
+        """Train every member on all rows."""
+        torch.set_num_threads(self._threads)
+        networks = Ensemble(self._recipe, lambda: self._build(X.shape), self._task, seed=self._seed)
+        self._networks = networks.fit(_batches(X), y)
+        return self
+
+    def predict(self, X: MapRows) -> np.ndarray:
+        """Probabilities or numbers, float (rows, names): the members' mean."""
+        return self._networks.predict(_batches(X), len(X))
+
+
+def _batches(X: MapRows) -> Batches:
+    return lambda rows: torch.from_numpy(X.read(rows))
+
+
+def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """The loss of a network's raw output (B, names): squared error of numbers, else cross-entropy."""
+    if task == "regression":
+        return mse_loss(raw, targets)
+    if task == "multilabel":
+        return binary_cross_entropy_with_logits(raw, targets * (1 - smoothing) + smoothing / 2)
+    return cross_entropy(raw, targets, label_smoothing=smoothing)
+
+
+def output(task: Task, raw: Tensor) -> Tensor:
+    """The raw output as probabilities that sum to 1, as a probability for each label, or as numbers."""
+    return raw if task == "regression" else raw.sigmoid() if task == "multilabel" else raw.softmax(1)

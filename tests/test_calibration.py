@@ -1,0 +1,58 @@
+"""A temperature makes probabilities true without moving their order or what was known to be impossible."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn.metrics import log_loss
+
+from goulot import blending, calibration, metrics
+from goulot.targets import Target
+
+
+def drawn(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (4000, classes))
+    chance = softmax(logits, axis=1)
+    return logits, (rng.random((4000, 1)) > chance.cumsum(axis=1)).sum(axis=1)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("factor", [0.4, 3.0])
+def test_too_sure_or_too_unsure_stays_so(classes: int, factor: float) -> None:
+    logits, y = drawn(classes)
+    target = Target("multiclass", list(map(str, range(classes))))
+    p = softmax(logits * factor, axis=1)
+    found = calibration.temperature(p, y, target)
+    assert found == pytest.approx(factor, rel=0.15)
+    warmed = calibration.warm(p, found, target)
+    assert np.allclose(warmed.sum(axis=1), 1)
+    assert (warmed.argmax(axis=1) == p.argmax(axis=1)).all()
+    assert log_loss(y, warmed) < log_loss(y, p)
+
+
+def test_labels_are_warmed_as_classes_or_numbers_at_all() -> None:
+    logits, _ = drawn(3)
+    y = (np.random.default_rng(1).random(logits.shape) < expit(logits)).astype(float)
+    labels = Target("multilabel", ["a", "b", "c"])
+    assert calibration.temperature(expit(2 * logits), y, labels) == pytest.approx(2, rel=0.15)
+    assert calibration.temperature(logits, y, Target("regression", ["a", "b", "c"])) == 1.0
+
+
+def test_a_class_that_cannot_be_becomes_possible() -> None:
+    p = np.array([[0.0, 0.3, 0.7], [0.0, 0.9, 0.1]])
+    warmed = calibration.warm(p, 3.0, Target("multiclass", ["a", "b", "c"]))
+    assert (warmed[:, 0] == 0).all()
+    assert np.allclose(warmed.sum(axis=1), 1)
+
+
+def test_the_temperature_of_a_fold_knows_its_labels() -> None:
+    logits, y = drawn(2)
+    fold = np.arange(len(y)) % 4
+    members = np.stack([softmax(3 * logits, axis=1), softmax(logits + 0.5, axis=1)])
+    other = np.where(fold == 1, 1 - y, y)
+    target, metric = Target("binary", ["0", "1"]), metrics.find("log_loss")
+    one, changed = (
+        blending.nested(members, ["a", "b"], truth, fold, metric, target, rounds=5).oof[fold == 1]
+        for truth in (y, other)
+    )
+    assert np.array_equal(one, changed)
