@@ -133,11 +133,13 @@ class Writer:
 
     def __init__(self, store: Store, missing: dict[str, set[str]]) -> None:
         self._store, self._missing = store, missing
+        distinct = list({id(rows): rows for rows in missing.values()}.values())
+        self._lacking = distinct[0] if len(distinct) == 1 else set().union(*distinct)
         self._clear()
 
     def rows(self) -> set[str]:
         """The rows that lack a column."""
-        return set().union(*self._missing.values())
+        return self._lacking
 
     def add(self, names: list[str], taken: Mapping[str, np.ndarray | list[bytes]]) -> None:
         """Gather a batch; write where that fills a shard."""

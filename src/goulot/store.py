@@ -48,14 +48,19 @@ class Store:
             self._open(path)
 
     def missing(self, rows: Sequence[str], columns: Sequence[str]) -> dict[str, set[str]]:
-        """Of each column the rows that lack it."""
+        """Of each column the rows that lack it; columns that the same rows lack share one set."""
         held: dict[frozenset[str], set[str]] = {}  # by the columns a shard has, since most shards have the same
         for table in self._shards.values():
             held.setdefault(frozenset(table.column_names), set()).update(table["row"].to_pylist())
         wanted = set(rows)
-        return {
-            column: wanted.difference(*(names for has, names in held.items() if column in has)) for column in columns
-        }
+        lacking: dict[tuple[frozenset[str], ...], set[str]] = {}
+        found = {}
+        for column in columns:
+            having = tuple(has for has in held if column in has)
+            if having not in lacking:
+                lacking[having] = wanted.difference(*(held[has] for has in having))
+            found[column] = lacking[having]
+        return found
 
     def add(self, rows: Sequence[str], columns: Mapping[str, np.ndarray | Sequence[bytes]]) -> None:
         """Append rows: each column is float16 (len(rows), channels), or bytes a row."""
