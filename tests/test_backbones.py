@@ -145,6 +145,48 @@ def test_a_transformer_is_read_at_every_block_or_without_its_class_token() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("model", "size", "classed"),
+    [
+        ("test_vit", 160, {"s1", "s2", "s3", "s4", "map"}), ("test_vit2", 160, set()), ("test_convnext", 64, set()),
+        ("xcit_nano_12_p16_224", 64, {"map"}), ("volo_d1_224", 224, {"map"}), ("test_resnet", 64, set()),
+    ],
+)  # fmt: skip
+def test_a_patch_is_taken_for_the_class_token_or_a_row_for_a_channel(model: str, size: int, classed: set[str]) -> None:
+    backbone = load("a", params(model=model, input_size=size))
+    pixels = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        outputs = backbone.network(pixels)
+        means = [m.mean((2, 3)) for m in backbone.network.model.forward_intermediates(pixels, intermediates_only=True)]
+    stages = [tap for tap in backbone.taps if tap.name.startswith("s")]
+    assert len(stages) >= 4
+    for tap in stages:
+        mine = pool(outputs[tap.name], "avg", tap.kind, tap.prefix)
+        assert mine.shape[1] == tap.channels
+        assert any(mine.shape == m.shape and torch.allclose(mine, m, atol=1e-4) for m in means), tap.name
+    assert {tap.name for tap in backbone.taps if tap.classed} == classed
+
+
+@pytest.mark.parametrize("model", ["crossvit_tiny_240", "pit_ti_224", "selecsls42", "hrnet_w18_small"])
+def test_a_network_with_stages_of_several_tensors_or_none_gives_a_traceback(model: str) -> None:
+    backbone = load("a", BackboneParams(model=model, weights="random"))
+    size = backbone.preprocessing.input_size
+    with torch.inference_mode():
+        outputs = backbone.network(torch.randn(1, 3, size, size))
+    assert backbone.taps[-1].name == "head"
+    for tap in backbone.taps:
+        for pooling in tap.poolings(("avg", "max")).values():
+            vector = pool(outputs[tap.name], pooling, tap.kind, tap.prefix)
+            assert vector.shape == (1, tap.channels)
+            assert vector.isfinite().all()
+
+
+def test_a_size_that_a_network_cannot_take_gives_a_traceback() -> None:
+    with pytest.raises(ParamsError, match=r"backbones\.a\.model: alexnet cannot be read at 32 x 32 pixels") as error:
+        load("a", params(model="alexnet", input_size=32))
+    assert "\n" not in str(error.value)
+
+
 def test_a_tap_that_was_not_asked_for_is_kept() -> None:
     assert [tap.name for tap in load("a", params(taps=["s2", "head"])).taps] == ["s2", "head"]
     with pytest.raises(ParamsError, match=r"unknown tap 's22'; the network of extract.backbones.a has .*'s2'"):

@@ -162,6 +162,18 @@ def test_a_runtime_is_taken_for_its_speed_alone(tmp_path: Path, monkeypatch: pyt
 
 
 @needs_openvino
+def test_a_runtime_as_exact_as_torch_is_passed_over_where_bfloat16_was_asked_for(
+    cancelling: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "load", lambda _runtime, *arguments: runtimes.load("torch", *arguments))
+    monkeypatch.setattr(settling, "FASTER", 0.0)
+    params = auto(dtype="bfloat16")
+    kept = engines.record(params, cancelling, tmp_path)
+    assert settling.settle(params, cancelling, kept, 100, lambda n: pixels(n, 32)).runtime == "openvino"
+    assert kept.read()[1]["trial"]["bfloat16 by openvino"]["least_cosine"] < settling.AGREES
+
+
+@needs_openvino
 def test_a_runtime_that_cannot_run_a_network_ends_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(runtime: str, *arguments: Any) -> Any:
         if runtime == "openvino":

@@ -98,7 +98,7 @@ def load(name: str, params: BackboneParams) -> Backbone:
         tuple(config["std"]),
     )
     network = Tapped(model)
-    known = {tap.name: tap for tap in find_taps(network, size)}
+    known = {tap.name: tap for tap in _taps(network, size, f"{where}.model", params.model)}
     wanted = params.taps if params.taps is not None else [tap for tap in known if tap != INPUT]
     taps = _chosen(name, "tap", known, wanted)
     maps = _chosen(name, "map", {n: tap for n, tap in known.items() if tap.kind != "vector"}, params.maps)
@@ -111,6 +111,17 @@ def load(name: str, params: BackboneParams) -> Backbone:
         maps,
         weights.digest(params.model, model.state_dict()),
     )
+
+
+def _taps(network: Tapped, size: int, where: str, model: str) -> tuple[Tap, ...]:
+    try:
+        return find_taps(network, size)
+    except Exception as error:  # whatever its own code raises for a size that it cannot take, or that is no image's
+        reason = " ".join(str(error).split())[:160]
+        raise ParamsError(
+            f"{where}: {model} cannot be read at {size} x {size} pixels ({type(error).__name__}: {reason}); "
+            "set another input_size or model"
+        ) from error
 
 
 def _chosen(name: str, what: str, known: dict[str, Tap], wanted: list[str]) -> tuple[Tap, ...]:

@@ -109,26 +109,39 @@ def create(name: str, *, input_size: int | None = None, seed: int = 0, **options
         return model
 
 
-def settled(network: nn.Module) -> nn.Module:
+def settled(network: nn.Module, input_size: int | None = None) -> nn.Module:
     """An untrained network whose batch norms know the scale of what they see, here noise.
 
-    As they are made they change nothing, and a deep network's values grow out of every bound or vanish.
+    As they are made they change nothing, and a deep network's values grow out of every bound or vanish. A network that
+    takes neither a small image nor one of the input's size is given back as it was made: finding its taps says why.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if norms:
         config: Any = network.pretrained_cfg
-        fixed = dict(config).get("fixed_input_size") if isinstance(config, dict) else config.fixed_input_size
-        side = dict(config)["input_size"][-1] if fixed else NOISE_SIDE
+        config = config if isinstance(config, dict) else vars(config)
+        own = input_size or config["input_size"][-1]
         network.eval()
         for norm in norms:
             norm.train()
             norm.momentum = None  # the plain mean over what it sees, which is one batch
-        noise = torch.randn(NOISE_ROWS, 3, side, side, generator=torch.Generator().manual_seed(0))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the last bits must not depend on the machine's cores
-        try:
-            with torch.no_grad():
-                network(noise)
-        finally:
-            torch.set_num_threads(threads)
+        for side in (own,) if config.get("fixed_input_size") else (NOISE_SIDE, own):
+            if _seen(network, side):
+                break
+            for norm in norms:
+                norm.reset_running_stats()
     return network.eval()
+
+
+def _seen(network: nn.Module, side: int) -> bool:
+    """Whether the network took a batch of noise of that size."""
+    noise = torch.randn(NOISE_ROWS, 3, side, side, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bits must not depend on the machine's cores
+    try:
+        with torch.no_grad():
+            network(noise)
+    except Exception:  # each network has its own errors for a size that it cannot take
+        return False
+    finally:
+        torch.set_num_threads(threads)
+    return True

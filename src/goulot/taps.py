@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,11 @@ class Tap:
     name: str
     kind: Kind
     shape: tuple[int, ...]  # of one image's output
-    prefix: int  # tokens before those of the patches; the first of them is the class token
+    prefix: int  # tokens before those of the patches: the class token where there is one, then registers
     multiply_adds: int  # from the pixels to here
     parameters: int  # likewise
     head_twins: tuple[str, ...]  # poolings that give the pre-logits, so that keeping both would keep one twice
+    classed: bool = False  # whether the first token is the class token
 
     @property
     def channels(self) -> int:
@@ -46,7 +47,7 @@ class Tap:
         """The vectors to keep of this tap, by column, and how each is pooled; tokens give their class token as well."""
         if self.kind == "vector":
             return {self.name: "none"}
-        all_wanted = ("cls", *wanted) if self.prefix else wanted
+        all_wanted = ("cls", *wanted) if self.classed else wanted
         return {f"{self.name}.{p}": p for p in all_wanted if p not in self.head_twins}
 
 
@@ -56,9 +57,10 @@ class Keep:
     def __init__(self, tap: str, outputs: dict[str, Tensor]) -> None:
         self._tap, self._outputs = tap, outputs
 
-    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        """Note it."""
-        self._outputs[self._tap] = output
+    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> None:
+        """Note it; a stage that returns several tensors is no tap."""
+        if isinstance(output, Tensor):
+            self._outputs[self._tap] = output
 
 
 class Tapped(nn.Module):
@@ -67,10 +69,13 @@ class Tapped(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        self.prefix = int(getattr(model, "num_prefix_tokens", 0))
+        self.classed = getattr(model, "cls_token", None) is not None
+        self.prefix = int(getattr(model, "num_prefix_tokens", self.classed))
+        self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self._channels = {str(info.get("module")): info.get("num_chs") for info in _infos(model)}
+        self._stages = stages_of(model)
         self._outputs: dict[str, Tensor] = {}
-        for tap, module in stages_of(model).items():
+        for tap, module in self._stages.items():
             model.get_submodule(module).register_forward_hook(Keep(tap, self._outputs))
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -78,7 +83,8 @@ class Tapped(nn.Module):
         self._outputs.clear()
         features = self.model.forward_features(pixels)  # type: ignore[operator]
         head = self.model.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        return {INPUT: pixels, **self._outputs, "map": features, "head": head}
+        last = {"map": features} if isinstance(features, Tensor) else {}
+        return {INPUT: pixels, **self._outputs, **last, "head": head}
 
     def kind(self, tap: str, output: Tensor) -> Kind:
         """What an output (B, ...) is."""
@@ -86,7 +92,15 @@ class Tapped(nn.Module):
             return "vector"
         if output.dim() == 3:
             return "tokens"
-        return "map-last" if self.channels_last and tap != INPUT else "map"
+        channels = self._channels.get(self._stages.get(tap, ""))
+        if (output.shape[1] == channels) != (output.shape[3] == channels):  # some networks' stages are not as their end
+            return "map" if output.shape[1] == channels else "map-last"
+        return "map-last" if self._channels_last and tap != INPUT else "map"
+
+    def prefix_of(self, output: Tensor, last: Tensor | None) -> int:
+        """The tokens before those of the patches in tokens (B, N, C); some networks put them in after their stages."""
+        late = last is not None and last.dim() == 3 and last.shape[1] - output.shape[1] == self.prefix
+        return 0 if late else self.prefix
 
 
 def stages_of(model: nn.Module) -> dict[str, str]:
@@ -94,10 +108,16 @@ def stages_of(model: nn.Module) -> dict[str, str]:
 
     Of a transformer whose blocks are all alike, four, evenly spaced.
     """
-    infos = [dict(info) for info in getattr(model, "feature_info", ())]
+    infos = _infos(model)
     if len(infos) > ISOTROPIC_TAPS and len({(i.get("num_chs"), i.get("reduction")) for i in infos}) == 1:
         infos = [infos[len(infos) * k // ISOTROPIC_TAPS - 1] for k in range(1, ISOTROPIC_TAPS + 1)]
-    return {f"s{number}": str(info["module"]) for number, info in enumerate(infos, start=1)}
+    modules = dict(model.named_modules())
+    named = [str(info.get("module")) for info in infos]
+    return {f"s{number}": module for number, module in enumerate(named, start=1) if module in modules}
+
+
+def _infos(model: nn.Module) -> list[dict[str, Any]]:
+    return [dict(info) for info in getattr(model, "feature_info", ())]
 
 
 def find_taps(network: Tapped, size: int) -> tuple[Tap, ...]:
@@ -107,10 +127,12 @@ def find_taps(network: Tapped, size: int) -> tuple[Tap, ...]:
     stage's, `head` the pre-logits.
     """
     outputs, spent = _costs(network, size)
-    deepest = list(spent)[-2]
-    if deepest != INPUT and torch.equal(outputs[deepest], outputs["map"]):
+    stages = [tap for tap in outputs if tap not in (INPUT, "map", "head")]
+    last = outputs.get("map")
+    if stages and last is not None and torch.equal(outputs[stages[-1]], last):
         del outputs["map"]
-    return tuple(_tap(network, tap, output, outputs["head"], spent) for tap, output in outputs.items())
+    found = tuple(_tap(network, tap, output, last, outputs["head"], spent) for tap, output in outputs.items())
+    return tuple(tap for tap in found if tap.kind != "tokens" or tap.shape[0] > tap.prefix)  # else none of a patch
 
 
 def _costs(network: Tapped, size: int) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
@@ -138,15 +160,19 @@ def _costs(network: Tapped, size: int) -> tuple[dict[str, Tensor], dict[str, tup
     return outputs, {**spent, "head": (counter.get_total_flops() // 2, sum(used.values()))}
 
 
-def _tap(network: Tapped, name: str, output: Tensor, head: Tensor, spent: Mapping[str, tuple[int, int]]) -> Tap:
+def _tap(
+    network: Tapped, name: str, output: Tensor, last: Tensor | None, head: Tensor, spent: Mapping[str, tuple[int, int]]
+) -> Tap:
     kind = network.kind(name, output)
-    prefix = network.prefix if kind == "tokens" else 0
+    prefix = network.prefix_of(output, last) if kind == "tokens" else 0
+    classed = network.classed and prefix > 0
     twins = tuple(
         p
-        for p in (("cls", "avg") if prefix else ("avg",))
+        for p in (("cls", "avg") if classed else ("avg",))
         if kind != "vector" and _same(pool(output, p, kind, prefix), head)
     )
-    return Tap(name, kind, tuple(output.shape[1:]), prefix, *spent.get(name, spent["head"]), twins)
+    shape = tuple(output.shape[1:])
+    return Tap(name, kind, shape, prefix, *spent.get(name, spent["head"]), head_twins=twins, classed=classed)
 
 
 def pool(output: Tensor, pooling: str, kind: str, prefix: int = 0) -> Tensor:

@@ -65,7 +65,7 @@ def load(model: str, source: str, where: str, *, input_size: int | None = None, 
     """The network with its weights. Raises WeightsError where they are missing, another file's or another network's."""
     file = find(model, source, where).file
     if file is None:
-        return networks.settled(networks.create(model, input_size=input_size))
+        return networks.settled(networks.create(model, input_size=input_size), input_size)
     if sha256 is not None and (found := file_sha256(file)) != sha256.lower():
         raise WeightsError(f"{where}: {file.name} has the hash {found}, not {sha256}; bring the right file")
     state = read_state(file, where)
