@@ -149,7 +149,8 @@ def test_a_transformer_is_read_at_every_block_or_without_its_class_token() -> No
     ("model", "size", "classed"),
     [
         ("test_vit", 160, {"s1", "s2", "s3", "s4", "map"}), ("test_vit2", 160, set()), ("test_convnext", 64, set()),
-        ("xcit_nano_12_p16_224", 64, {"map"}), ("volo_d1_224", 224, {"map"}), ("test_resnet", 64, set()),
+        ("xcit_nano_12_p16_224", 64, {"map"}), ("test_resnet", 64, set()),
+        pytest.param("volo_d1_224", 224, {"map"}, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_patch_is_taken_for_the_class_token_or_a_row_for_a_channel(model: str, size: int, classed: set[str]) -> None:

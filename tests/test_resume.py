@@ -122,6 +122,7 @@ def test_a_full_disk_of_the_store_gives_a_traceback_or_a_damaged_shard(
         assert features() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_the_output_ends_the_process_without_a_word(
     ready: Workspace, child: Callable[..., "subprocess.CompletedProcess[str]"]
 ) -> None:

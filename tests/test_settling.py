@@ -201,7 +201,7 @@ def test_a_candidate_is_made_ready_more_than_once(tmp_path: Path, monkeypatch: p
 
 
 @needs_openvino
-@pytest.mark.parametrize(("model", "size"), [("test_efficientnet", 64), ("test_resnet", 64), ("test_vit", 160)])
+@pytest.mark.parametrize(("model", "size"), [("test_efficientnet", 64), ("test_vit", 160)])
 def test_openvino_computes_other_features_than_torch(model: str, size: int) -> None:
     backbone = network(model, size)
     wanted, given = columns(backbone), pixels(4, size)
@@ -287,17 +287,22 @@ def short_of_memory(above: int) -> Callable[..., Any]:
     return reader
 
 
-@pytest.mark.parametrize("trial", [0, 1])
+def test_running_out_of_memory_in_the_trial_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "load", short_of_memory(3))
+    backbone, params = network(), auto(batch=16)
+    kept = engines.record(params, backbone, tmp_path)
+    assert settling.settle(params, backbone, kept, 100, pixels).batch == 2
+    assert kept.read()[0].batch == 2
+
+
 def test_running_out_of_memory_ends_the_run_or_changes_its_features(
-    ready: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trial: int
+    ready: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = layout.features("tiny")
     before = {path.name: np.load(path).astype(np.float64) for path in folder.glob("*.npy")}
     shutil.rmtree(layout.store())
     monkeypatch.setattr(engines, "load", short_of_memory(3))
-    if trial:  # the memory does not suffice for the trial either
-        ready.params["extract"] |= {"runtime": "auto"}
-    ready.params["extract"] |= {"batch": 16, "trial": 7 + trial}
+    ready.params["extract"] |= {"batch": 16, "trial": 7}
     ready.write()
     ready.run("extract tiny")
     assert [r.getMessage() for r in caplog.records if "out of memory" in r.getMessage()] == [

@@ -15,6 +15,8 @@ from goulot.errors import ParamsError, choices
 from goulot.params import Section
 from goulot.taps import INPUT, Tap, Tapped, find_taps
 
+METHOD = 1  # raised where this code comes to give other features for the same weights and images: the store outlives it
+
 
 class BackboneParams(Section):
     """A network and where its weights come from."""
@@ -72,7 +74,7 @@ class Backbone:
 
     def key(self) -> dict[str, Any]:
         """All that a feature's value depends on as far as the network goes."""
-        return {"weights": self.weights_sha256, "preprocessing": asdict(self.preprocessing)}
+        return {"weights": self.weights_sha256, "preprocessing": asdict(self.preprocessing), "method": METHOD}
 
 
 def load(name: str, params: BackboneParams) -> Backbone:

@@ -79,14 +79,11 @@ def row_names(plan: pd.DataFrame) -> list[str]:
     return [digest(content, astuple(view)) for content, view in zip(plan["sha256"], views_of(plan), strict=True)]
 
 
-def stores(root: Path, backbone: Backbone, engine: Engine, wanted: Wanted) -> dict[str, Store]:
-    """The store's parts for what is wanted of the network on that engine."""
-    return {part: Store(root, {**backbone.key(), **engine.key()}, part) for part in wanted.parts()}
-
-
 def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, plan: pd.DataFrame, root: Path,
-            wanted: Wanted) -> tuple[Engine, float]:  # fmt: skip
-    """Compute what the store lacks of the plan's rows; return the engine that did and the seconds that took it.
+            wanted: Wanted) -> tuple[Engine, dict[str, Store], float]:  # fmt: skip
+    """Compute what the store lacks of the plan's rows.
+
+    Returns the engine that did it, the store's parts, which now hold every row, and the seconds that it took.
 
     Making the network ready, which costs the same for any number of rows, is not among them.
 
@@ -94,10 +91,12 @@ def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, pl
     memory does not suffice the batch is halved, which is written down as the engine's.
     """
     while True:
+        parts = {part: Store(root, {**backbone.key(), **engine.key()}, part) for part in wanted.parts()}
         with suppress(torch.OutOfMemoryError):
-            return engine, _extract(backbone, engine, shards, plan, stores(root, backbone, engine, wanted), wanted)
+            return engine, parts, _extract(backbone, engine, shards, plan, parts, wanted)
         # Here, since an exception that is being handled holds the tensors of every frame it went through.
-        engine = kept.write(engine.halved(backbone.name), {"out_of_memory_at": engine.batch})
+        _, why = kept.read() or (engine, {})
+        engine = kept.write(engine.halved(backbone.name), {**why, "out_of_memory_at": engine.batch})
 
 
 def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],

@@ -69,7 +69,7 @@ def test_up_to_date_costs_no_process_and_the_run_cache_is_named(toy: Toy, api: A
     assert toy.calls() == []
     assert states(api, run) == dict.fromkeys(STAGES, "Skipped")
     assert not any("> python" in line["message"] for line in api.logs(run["id"]))
-    assert seconds < 6
+    assert seconds < 30  # idle, 3 s (benchmarks/flow_vs_repro.py); here whatever else runs counts as well
     shutil.rmtree(toy.root / "data/blend")
     toy.run("rm", "dvc.lock")
     toy.flow(**server_env)
