@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from goulot import extra
-from goulot.features import Maps
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
 from goulot.targets import Target
+from goulot.training import MapRows
 
-Inputs = np.ndarray | Maps  # rows of stacked features, or of one whole map
+Inputs = np.ndarray | MapRows  # rows of stacked features, or of one whole map
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,16 @@ class Tail(nn.Module):
             maps = maps.permute(0, 2, 3, 1)
         elif self._kind == "tokens":
             maps = maps.squeeze(2).transpose(1, 2)
-        features: Tensor = self.model(maps)
+        last: Tensor = self.model.forward_features(maps)  # type: ignore[operator]
+        if last.requires_grad and self._kind == "map":
+            last.register_hook(_as_laid_out)  # type: ignore[no-untyped-call]
+        features: Tensor = self.model.forward_head(last, pre_logits=True)  # type: ignore[operator]
         return features
+
+
+def _as_laid_out(gradient: Tensor) -> Tensor:
+    """The gradient of a mean is one value seen at every place, which normalisations go through far faster as a copy."""
+    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def cut(backbone: Backbone, tap: str, where: str) -> Tail:
