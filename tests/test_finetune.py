@@ -1,18 +1,23 @@
 """Fine-tuning: no leaks, the same bytes for the same seed, every kind of task."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from goulot import crossfit, metrics, probes, training
+from goulot import crossfit, layout, metrics, probes, training
+from goulot.artifacts import read_json, read_table
 from goulot.checkpoints import Checkpoints
 from goulot.finetuning import Recipe, Tuner, Views
 from goulot.learners import Context
@@ -20,6 +25,7 @@ from goulot.tails import Tail
 from goulot.taps import Tap
 from goulot.targets import Target, Task
 from tests.test_hygiene import Given, made_ledger
+from tests.tiny import Workspace
 
 QUICK = {"backbone": "tiny", "tap": "s2", "epochs": 6, "batch": 32, "learning_rate": 0.005, "classifier_rate": 0.01}
 SHAPE = (6, 2, 2)  # in which 24 made-up features stand
@@ -148,7 +154,8 @@ def test_the_first_classifier_is_another_than_the_best_on_the_features() -> None
     X = rng.normal(3, 2, size=(200, 5))
     hidden = (X - 3) @ rng.normal(size=(5, 3)) + rng.normal(size=(200, 3))
     classes = {2: (hidden[:, 0] > 0).astype(int), 3: hidden.argmax(1)}
-    scaled = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300, tol=1e-3))
+    scale = FunctionTransformer(lambda X: (X - X.mean(0)) / np.sqrt(X.var(0).mean()))
+    scaled = make_pipeline(scale, LogisticRegression(C=0.1, max_iter=300, tol=1e-3))
 
     def given(task: Task, y: np.ndarray) -> np.ndarray:
         weight, bias = probes.fit(task, X, y, C=0.1)
@@ -160,7 +167,7 @@ def test_the_first_classifier_is_another_than_the_best_on_the_features() -> None
     for number, y in enumerate(labels.T):
         assert np.allclose(given("multilabel", labels)[:, number], scaled.fit(X, y).predict_proba(X)[:, 1])
     for y in (hidden, hidden[:, :1]):
-        ridge = make_pipeline(StandardScaler(), Ridge(alpha=10)).fit(X, y)
+        ridge = make_pipeline(scale, Ridge(alpha=10)).fit(X, y)
         assert np.allclose(given("regression", y), ridge.predict(X).reshape(y.shape))
 
 
@@ -185,3 +192,97 @@ def test_few_images_or_small_batches_stop_the_training(tmp_path: Path) -> None:
         X, y = views(rng.normal(size=(count, 24)), np.arange(count)), np.arange(count) % 2
         made = maker(tmp_path / str(count), batch=2)(context()).fit(X, y, y)
         assert np.isfinite(made.predict(X)).all()
+
+
+@pytest.fixture
+def mapped(ready: Workspace) -> Workspace:
+    """A workspace whose features hold a map of the tiny network."""
+    ready.params["extract"]["backbones"]["tiny"]["maps"] = ["s2"]
+    ready.params["finetune"] = {"threads": 1, "networks": {"mine": {**QUICK, "epochs": 4, "batch": 8}}}
+    ready.write()
+    del ready.params["learn"]["learners"]["lightgbm"]
+    ready.write()
+    ready.run("extract tiny")
+    return ready
+
+
+def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped: Workspace) -> None:
+    mapped.run("rank", "learn logistic", "finetune mine")
+    folder = layout.finetuned("mine")
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "oof.parquet", "test.parquet"]
+    for name in ("oof.parquet", "test.parquet"):
+        tables = [read_table(path / name) for path in (folder, layout.learned("logistic"))]
+        assert tables[0].dtypes.equals(tables[1].dtypes)
+        assert tables[0]["image_id"].equals(tables[1]["image_id"])
+    assert read_json(layout.metrics(folder))["roc_auc"] > 0.6
+    mapped.run("blend", "submit", "report")
+    assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic", "finetune@mine"}
+    board = pd.read_csv(layout.LEADERBOARD).set_index("learner")
+    assert board.loc["finetune@mine", "roc_auc"] == pytest.approx(read_json(layout.metrics(folder))["roc_auc"])
+    page = layout.REPORT_PAGE.read_text()
+    assert page.count("finetune@mine") == 2  # its scores, and its time and memory
+    mapped.set("finetune.networks", {})
+    mapped.run("blend", "submit", "report")
+    assert not folder.exists()
+    assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic"}
+    assert "finetune@mine" not in layout.REPORT_PAGE.read_text()
+
+
+def test_what_cannot_be_trained_is_not_said_in_one_line(mapped: Workspace, refusal: Callable[..., str]) -> None:
+    assert "unknown network 'mini'" in refusal("finetune", "mini")
+    for key, value, words in (
+        ("backbone", "tinny", ["finetune.networks.mine.backbone can be one of tiny"]),
+        ("tap", "s9", ["finetune.networks.mine.tap", "s2"]),
+        ("tap", "s3", ["tiny has no s3.map", "add s3 to extract.backbones.tiny.maps"]),
+        ("epochs", -1, ["finetune.networks.mine.epochs is -1"]),
+    ):
+        before = mapped.params["finetune"]["networks"]["mine"][key]
+        mapped.set(f"finetune.networks.mine.{key}", value)
+        said = refusal("finetune", "mine")
+        assert all(word in said for word in words), said
+        mapped.set(f"finetune.networks.mine.{key}", before)
+    mapped.set("extract.backbones.tiny.input_size", 96)
+    assert "other weights or preprocessing; dvc repro -f extract@tiny" in refusal("finetune", "mine")
+
+
+def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped.set("finetune.networks.mine.epochs", 12)
+    written: list[str] = []
+    write = Checkpoints.write
+    monkeypatch.setattr(
+        Checkpoints, "write", lambda self, name, state: [written.append(name), write(self, name, state)]
+    )
+    mapped.run("finetune mine")
+    folder, states = layout.finetuned("mine"), layout.checkpoints("mine")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(written) == 3 * 12
+    assert not states.exists()
+    child = subprocess.Popen([sys.executable, "-m", "goulot", "finetune", "mine"], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(states.glob("*/*.pt"))) < 2:  # the second fold is on its way
+        assert child.poll() is None, child.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    child.kill()
+    child.communicate()
+    assert not folder.exists()
+    written.clear()
+    mapped.run("finetune mine")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert 12 <= len(written) < 2 * 12, "the first fold's network was trained again"
+    assert not states.exists()
+
+
+def test_a_state_of_something_else_is_taken_up(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checkpoints, "clear", lambda self: None)
+    mapped.set("finetune.networks.mine.epochs", 1)
+    mapped.run("finetune mine")
+    for number, (key, value, stages) in enumerate((
+        ("finetune.seed", 1, ()),
+        ("finetune.networks.mine.learning_rate", 0.001, ()),
+        ("split.seed", 1, ("split",)),
+        ("augment.seed", 1, ("augment", "extract tiny")),
+    ), start=2):  # fmt: skip
+        mapped.set(key, value)
+        mapped.run(*stages, "finetune mine")
+        assert len(list(layout.checkpoints("mine").iterdir())) == number, key

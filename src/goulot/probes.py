@@ -2,7 +2,6 @@
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
 
 from goulot.targets import Task
 
@@ -13,10 +12,11 @@ def fit(task: Task, X: np.ndarray, y: np.ndarray, *, C: float) -> tuple[np.ndarr
     """Weight (names, channels) and bias (names,) that give what `training.output` takes, of features (n, channels).
 
     Logistic regression, one for all classes or one a label; for numbers ridge regression. C is the inverse of the ridge
-    penalty on standardised features. y is as an `Estimator` is given it.
+    penalty on features whose mean variance is 1: one scale for all, since a channel that hardly varies would else get a
+    weight with which the first steps of the blocks before it throw every output off. y is as an `Estimator` takes it.
     """
-    scaler = StandardScaler().fit(X)
-    X = scaler.transform(X)
+    mean, scale = X.mean(axis=0), np.sqrt(X.var(axis=0).mean()) or 1.0
+    X = (X - mean) / scale
     if task == "regression":
         model = Ridge(alpha=1 / C).fit(X, y)
         weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
@@ -28,8 +28,8 @@ def fit(task: Task, X: np.ndarray, y: np.ndarray, *, C: float) -> tuple[np.ndarr
         weight, bias = model.coef_, model.intercept_
         if len(weight) == 1:  # of two classes: a softmax wants a logit each
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = weight / scaler.scale_
-    return weight, bias - weight @ scaler.mean_
+    weight = weight / scale
+    return weight, bias - weight @ mean
 
 
 def _logistic(X: np.ndarray, y: np.ndarray, C: float) -> LogisticRegression:
