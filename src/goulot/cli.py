@@ -27,6 +27,7 @@ STAGES = {
 FAMILIES = {
     "extract": ("BACKBONE", "Compute a backbone's bottleneck features."),
     "learn": ("LEARNER", "Cross-fit a learner on the stacked features."),
+    "finetune": ("NETWORK", "Train a network's last blocks on its kept maps, cross-fitted."),
 }
 
 log = logging.getLogger("goulot")

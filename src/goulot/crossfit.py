@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from goulot import extra
-from goulot.features import Maps
+from goulot import decisions, extra, layout, metrics
+from goulot.artifacts import write_json, write_table
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
 from goulot.targets import Target
+from goulot.training import MapRows
 
-Inputs = np.ndarray | Maps  # rows of stacked features, or of one whole map
+Inputs = np.ndarray | MapRows  # rows of stacked features, or of one whole map
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndar
     np.add.at(sums, image, values)
     with np.errstate(invalid="ignore"):
         return np.asarray(sums / np.bincount(image, minlength=count)[:, None])
+
+
+def write(folder: Path, ledger: Ledger, predictions: Predictions) -> str:
+    """Write oof.parquet, test.parquet and metrics.json, which the blend reads; return the first scores in words."""
+    oof, test = tables(ledger, predictions)
+    write_table(folder / "oof.parquet", oof)
+    write_table(folder / "test.parquet", test)
+    scores = decisions.every(ledger.truth.train.y, predictions.oof, ledger.truth.target)
+    write_json(layout.metrics(folder), scores)
+    return ", ".join(f"{metrics.METRICS[name].title} {value:.4f}" for name, value in list(scores.items())[:3])
 
 
 def tables(ledger: Ledger, predictions: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:

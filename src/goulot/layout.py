@@ -16,6 +16,7 @@ AUDIT = DATA / "audit"
 SPLIT = DATA / "split"
 RANK = DATA / "rank"
 LEARN = DATA / "learn"
+FINETUNE = DATA / "finetune"
 BLEND = DATA / "blend"
 SUBMIT = DATA / "submit"
 REPORT = DATA / "report"
@@ -76,6 +77,16 @@ def features(backbone: str) -> Path:
 def learned(learner: str) -> Path:
     """The folder of one learner's out-of-fold and test predictions."""
     return LEARN / learner
+
+
+def finetuned(network: str) -> Path:
+    """The folder of one fine-tuned network's out-of-fold and test predictions."""
+    return FINETUNE / network
+
+
+def checkpoints(network: str) -> Path:
+    """Where a network's training is kept as far as it has come; removed when it is done."""
+    return STATE / "checkpoints" / network
 
 
 def metrics(folder: Path) -> Path:

@@ -28,10 +28,12 @@ def load(section: str, model: type[SectionT]) -> SectionT:
     return parse(section, document[section], model)
 
 
-def members(section: str, family: str) -> list[str]:
+def members(section: str, family: str, *, least: int = 1) -> list[str]:
     """The names that `params.yaml` gives a family of stages, e.g. its backbones: what is removed there is gone."""
     named = read().get(section, {})
     members = named.get(family) if isinstance(named, Mapping) else None
+    if not members and not least:
+        return []
     if not isinstance(members, Mapping) or not members:
         raise ParamsError(f"params.yaml: {section}.{family} must name at least one")
     return [str(name) for name in members]

@@ -80,6 +80,10 @@ class MapRows(Protocol):
         """How many there are."""
         ...
 
+    def __getitem__(self, rows: np.ndarray) -> "MapRows":
+        """Those rows alone, by number or as a mask."""
+        ...
+
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Some of them, float32 (len(rows), channels, height, width)."""
         ...

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,10 +41,9 @@ class Params(Section):
 def run(params: Params) -> None:
     """Write the blended predictions, the weights and the rule, the leaderboard, metrics and the points of the plots."""
     shutil.rmtree(layout.BLEND, ignore_errors=True)
-    names = members("learn", "learners")
-    sweep(layout.LEARN, names)
-    oofs = [read_table(layout.learned(name) / "oof.parquet") for name in names]
-    tests = [read_table(layout.learned(name) / "test.parquet") for name in names]
+    folders = _folders()
+    names = list(folders)
+    oofs, tests = ([read_table(path / f"{part}.parquet") for path in folders.values()] for part in ("oof", "test"))
     known = truth.read().train
     target, outputs = known.target, known.target.outputs
     metric = metrics.of(params.metric, target)
@@ -74,6 +74,16 @@ def run(params: Params) -> None:
         metric.title,
         result.score(metric, known.y),
     )
+
+
+def _folders() -> dict[str, Path]:
+    """What is blended, by its name on the leaderboard: learners, and networks by the names of their stages."""
+    learners, networks = members("learn", "learners"), members("finetune", "networks", least=0)
+    sweep(layout.LEARN, learners)
+    sweep(layout.FINETUNE, networks)
+    return {name: layout.learned(name) for name in learners} | {
+        f"finetune@{name}": layout.finetuned(name) for name in networks
+    }
 
 
 def _aligned(tables: list[pd.DataFrame], ids: "pd.Series[str]", outputs: list[str]) -> np.ndarray:

@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from goulot import crossfit, decisions, extra, features, layout, ledger, metrics
-from goulot.artifacts import write_json, write_table
+from goulot import crossfit, extra, features, layout, ledger
 from goulot.errors import ParamsError, choices
 from goulot.learners import Learner, find
 from goulot.params import Section
@@ -61,17 +60,8 @@ def run(params: Params, learner: str) -> None:
             threads=params.threads,
             table=extra.read(rows.truth.images["image_id"]) if found.tabular else None,
         )
-    oof, test = crossfit.tables(rows, predictions)
-    write_table(folder / "oof.parquet", oof)
-    write_table(folder / "test.parquet", test)
-    scores = decisions.every(rows.truth.train.y, predictions.oof, rows.truth.target)
-    write_json(layout.metrics(folder), scores)
-    log.info(
-        "learned %s in %.0f s: %s",
-        learner,
-        time.monotonic() - start,
-        ", ".join(f"{metrics.METRICS[name].title} {value:.4f}" for name, value in list(scores.items())[:3]),
-    )
+    scores = crossfit.write(folder, rows, predictions)
+    log.info("learned %s in %.0f s: %s", learner, time.monotonic() - start, scores)
 
 
 def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], crossfit.Inputs]:

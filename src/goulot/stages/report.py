@@ -89,7 +89,7 @@ def _warnings() -> list[str]:
 
 def _models(board: pd.DataFrame, oof: pd.DataFrame, known: Truth) -> reporting.Section:
     tables, pictures = _by_task(known, oof[known.target.outputs].to_numpy())
-    seconds = [_seconds("blend" if name == "blend" else f"learn@{name}") for name in board["learner"]]
+    seconds = [_seconds(_stage(str(name))) for name in board["learner"]]
     return reporting.Section(
         "Models", tables=[Table.of("Out-of-fold scores", board.assign(seconds=seconds)), *tables], pictures=pictures
     )
@@ -170,9 +170,9 @@ def _submission(params: Params) -> reporting.Section:
 
 
 def _cost() -> reporting.Section:
-    families = [("extract", "backbones"), ("learn", "learners")]
+    families = [("extract", "backbones"), ("learn", "learners"), ("finetune", "networks")]
     stages = ["fetch", "ingest", "augment", "audit", "split", "rank", "blend", "submit"]
-    stages += [f"{stage}@{name}" for stage, family in families for name in members(stage, family)]
+    stages += [f"{stage}@{name}" for stage, family in families for name in members(stage, family, least=0)]
     stages = [stage for stage in stages if layout.times(stage).is_file()]
     rows = [
         [stage, _seconds(stage), f"{read_json(layout.times(stage))['peak_bytes'] / 2**20:,.0f}"] for stage in stages
@@ -182,6 +182,11 @@ def _cost() -> reporting.Section:
         ["As of each stage's last run on this machine; a stage restored from the cache took none."],
         [Table("Time and memory", ["stage", "seconds", "peak memory (MiB)"], rows)],
     )
+
+
+def _stage(name: str) -> str:
+    """The stage behind a row of the leaderboard."""
+    return name if name == "blend" or name.startswith("finetune@") else f"learn@{name}"
 
 
 def _seconds(stage: str) -> str:
@@ -197,7 +202,7 @@ def _print(board: pd.DataFrame) -> None:
     for row in board.to_dict("records"):
         name = str(row["learner"])
         numbers = [f"{row[key]:.4f}" for key in shown]
-        table.add_row(name, f"{row['weight']:.2f}", *numbers, _seconds("blend" if name == "blend" else f"learn@{name}"))
+        table.add_row(name, f"{row['weight']:.2f}", *numbers, _seconds(_stage(name)))
     console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 100)
     console.print(table)
     console.print(f"submission: {layout.SUBMISSION}\nreport:     {layout.REPORT_PAGE}", highlight=False)

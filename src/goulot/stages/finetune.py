@@ -1,0 +1,84 @@
+"""`goulot finetune <name>`: a network's last blocks trained on its kept maps, cross-fitted on the one ledger."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from goulot import backbones, crossfit, features, finetuning, layout, ledger, probes, tails, training
+from goulot.artifacts import digest, file_sha256, read_json
+from goulot.backbones import Backbone, BackboneParams
+from goulot.checkpoints import Checkpoints
+from goulot.errors import ArtifactError, ParamsError, choices
+from goulot.finetuning import Precision, Recipe, Tuner, Views
+from goulot.params import Section, members, parse, read
+
+log = logging.getLogger("goulot")
+
+
+class Params(Section):
+    """The networks, and what they have in common."""
+
+    seed: int = Field(0, ge=0)
+    threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
+    dtype: Precision = Field("auto", description="auto is bfloat16 where the processor computes in it, else float32")
+    networks: dict[str, Recipe] = Field(
+        {},
+        description="what is trained, by a name of yours",
+        examples=[{"lite1": {"backbone": "lite1", "tap": "s4"}, "lite0": None}],
+    )
+
+
+def run(params: Params, name: str) -> None:
+    """Write `data/finetune/<name>/`: oof.parquet, test.parquet and metrics.json, as `learn` does."""
+    if name not in params.networks:
+        raise ParamsError(choices("network", name, params.networks, "finetune.networks has"))
+    recipe, start = params.networks[name], time.monotonic()
+    folder = layout.finetuned(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    tail = tails.cut(_backbone(recipe, name), recipe.tap, f"finetune.networks.{name}.tap")
+    rows, dtype = ledger.read(), finetuning.dtype(params.dtype, tail)
+    maps = features.Features(rows.rows).maps(recipe.backbone, f"{recipe.tap}.map")
+    X = Views(maps, rows.rows["image"].to_numpy())
+    kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, str(dtype)))
+    with threadpool_limits(params.threads):
+        predictions = crossfit.cross_fit(
+            lambda context: Tuner(
+                recipe, tail, context, dtype=dtype, checkpoints=kept,
+                label=f"finetune {name}, fold {context.seed - params.seed}",
+            ),
+            rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads,
+        )  # fmt: skip
+    scores = crossfit.write(folder, rows, predictions)
+    kept.clear()
+    log.info("fine-tuned %s in %s and %.0f s: %s", name, dtype, time.monotonic() - start, scores)
+
+
+def _backbone(recipe: Recipe, name: str) -> Backbone:
+    """The network that the maps were read from; its weights must still be the same."""
+    known = members("extract", "backbones")
+    if recipe.backbone not in known:
+        raise ParamsError(
+            choices("backbone", recipe.backbone, known, f"finetune.networks.{name}.backbone can be one of")
+        )
+    settings = read()["extract"]["backbones"][recipe.backbone]
+    backbone = backbones.load(recipe.backbone, parse(f"extract.backbones.{recipe.backbone}", settings, BackboneParams))
+    if digest(read_json(layout.features(recipe.backbone) / "meta.json")["key"]) != digest(backbone.key()):
+        raise ArtifactError(
+            f"the maps of {recipe.backbone} were computed with other weights or preprocessing; "
+            f"dvc repro -f extract@{recipe.backbone} computes them anew"
+        )
+    return backbone
+
+
+def _key(params: Params, recipe: Recipe, dtype: str) -> str:
+    """A digest of all that the result depends on, the code among it."""
+    own = layout.features(recipe.backbone)
+    read = [layout.MANIFEST, layout.TARGET, layout.VIEWS, layout.FOLDS, own / "rows.parquet", own / "meta.json"]
+    code = [Path(str(module.__file__)) for module in (crossfit, finetuning, probes, tails, training)]
+    shared = [params.seed, params.threads, dtype, torch.__version__]
+    return digest(recipe.model_dump(), shared, [file_sha256(path) for path in (*read, *code)])

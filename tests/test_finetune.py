@@ -1,0 +1,288 @@
+"""Fine-tuning: no leaks, the same bytes for the same seed, every kind of task."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from torch import nn
+
+from goulot import crossfit, layout, metrics, probes, training
+from goulot.artifacts import read_json, read_table
+from goulot.checkpoints import Checkpoints
+from goulot.finetuning import Recipe, Tuner, Views
+from goulot.learners import Context
+from goulot.tails import Tail
+from goulot.taps import Tap
+from goulot.targets import Target, Task
+from tests.test_hygiene import Given, made_ledger
+from tests.tiny import Workspace
+
+QUICK = {"backbone": "tiny", "tap": "s2", "epochs": 6, "batch": 32, "learning_rate": 0.005, "classifier_rate": 0.01}
+SHAPE = (6, 2, 2)  # in which 24 made-up features stand
+
+
+class End(nn.Sequential):
+    """The end of a made-up network."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(6, 16, 2), nn.BatchNorm2d(16), nn.ReLU())
+
+    def forward_features(self, maps: torch.Tensor) -> torch.Tensor:
+        return self(maps)
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool) -> torch.Tensor:
+        assert pre_logits
+        return features.flatten(1)
+
+
+def tail() -> Tail:
+    torch.manual_seed(0)
+    return Tail(End().eval(), Tap("s1", "map", SHAPE, 0, 0, 0, ()), 16)
+
+
+def maker(folder: Path, **settings: object) -> Callable[[Context], Tuner]:
+    recipe, kept = Recipe(**{**QUICK, **settings}), Checkpoints(folder / "checkpoints", "key")
+    return lambda context: Tuner(recipe, tail(), context, dtype=torch.float32, checkpoints=kept, label="made-up")
+
+
+def views(X: np.ndarray, image: np.ndarray) -> Views:
+    return Views(Given(X.astype(np.float32).reshape(len(X), *SHAPE)), image)
+
+
+def context(task: Task = "binary", names: int = 2, seed: int = 0) -> Context:
+    return Context(seed=seed, threads=1, target=Target(task, list(map(str, range(names)))))
+
+
+def test_shuffled_labels_score_better_than_chance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng)
+    # The views of an image, and the images of a group, are all but equal: a leak would show as a score near 1.
+    groups = rng.normal(size=(200, 24))
+    image = rows.rows["image"].to_numpy()
+    X = views(groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05, image)
+    result = crossfit.cross_fit(maker(tmp_path), rows, lambda _fold: X, folds=rows.folds, seed=0, threads=1)
+    assert roc_auc_score(rows.truth.train.y, result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
+    inside = (rows.rows["fold"] >= 0).to_numpy()
+    seen = maker(tmp_path / "all")(context()).fit(X[inside], rows.y[inside], image[inside])
+    assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.75
+
+
+class Noting(Given):
+    """Maps that note the numbers of the rows that are read; a row's first value is its number."""
+
+    def __init__(self, maps: np.ndarray, noted: list[int]) -> None:
+        super().__init__(maps)
+        self.noted = noted
+
+    def __getitem__(self, rows: np.ndarray) -> "Noting":
+        return Noting(self.maps[rows], self.noted)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        self.noted += self.maps[rows, 0, 0, 0].astype(int).tolist()
+        return super().read(rows)
+
+
+def test_a_row_is_predicted_by_a_network_that_saw_it_its_group_or_its_views(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = made_ledger(np.random.default_rng(1))
+    maps, noted, judged = np.zeros((len(rows.rows), *SHAPE), dtype=np.float32), [], 0
+    maps[:, 0, 0, 0] = np.arange(len(maps))
+    X = Views(Noting(maps, noted), rows.rows["image"].to_numpy())
+    fit = Tuner.fit
+    fitted: list[list[int]] = []
+
+    def noting(self: Tuner, *given: np.ndarray) -> Tuner:
+        noted.clear()
+        made = fit(self, *given)
+        fitted.append(sorted(set(noted)))
+        return made
+
+    monkeypatch.setattr(Tuner, "fit", noting)
+    for fold in rows.folds:
+        crossfit.cross_fit(maker(tmp_path, epochs=2), rows, lambda _fold: X, folds=[fold], seed=0, threads=1)
+        seen, held = rows.rows.iloc[fitted[-1]], rows.rows[rows.rows["fold"] == fold]
+        assert len(seen) > 300
+        assert (seen["fold"] >= 0).all(), "a test row was fitted on"
+        assert not set(seen["image_id"]) & set(held["image_id"])
+        assert not set(seen["group"]) & set(held["group"])
+        judged += held["image_id"].nunique()
+    assert judged == 360
+
+
+# What is scored of each task, and what the classifier alone and the trained network reach: chance is far below.
+TASKS: dict[Task, tuple[str, float, float]] = {
+    "multiclass": ("accuracy", 0.5, 0.7), "ordinal": ("accuracy", 0.5, 0.7), "multilabel": ("roc_auc", 0.7, 0.85),
+    "regression": ("r2", 0.2, 0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_not_learned_or_gives_no_predictions_of_its_kind(task: Task, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 24))
+    hidden = X @ rng.normal(size=(24, 3)) / 5
+    numbers = (hidden - hidden.mean(0)) / hidden.std(0)
+    y = {"multilabel": (hidden > 0).astype(float), "regression": numbers}.get(task, hidden.argmax(1))
+    given, train, held = views(X, np.arange(400)), np.arange(300), np.arange(300, 400)
+    name, *least = TASKS[task]
+    for epochs, wanted in zip((0, 12), least, strict=True):
+        make = maker(tmp_path / str(epochs), epochs=epochs, probe=0.1)
+        fitted = make(context(task, 3)).fit(given[train], y[train], train)
+        p = fitted.predict(given[held])
+        assert p.shape == (100, 3)
+        assert task == "regression" or ((p >= 0) & (p <= 1)).all()
+        assert task in ("regression", "multilabel") or np.allclose(p.sum(1), 1, atol=1e-5)
+        score = metrics.METRICS[name].score(y[held], p.argmax(1) if name == "accuracy" else p)
+        assert score > wanted, (epochs, score)
+        order = rng.permutation(100)
+        assert np.allclose(fitted.predict(given[held[order]]), p[order], atol=1e-5)
+
+
+def test_the_first_classifier_is_another_than_the_best_on_the_features() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(3, 2, size=(200, 5))
+    hidden = (X - 3) @ rng.normal(size=(5, 3)) + rng.normal(size=(200, 3))
+    classes = {2: (hidden[:, 0] > 0).astype(int), 3: hidden.argmax(1)}
+    scale = FunctionTransformer(lambda X: (X - X.mean(0)) / np.sqrt(X.var(0).mean()))
+    scaled = make_pipeline(scale, LogisticRegression(C=0.1, max_iter=300, tol=1e-3))
+
+    def given(task: Task, y: np.ndarray) -> np.ndarray:
+        weight, bias = probes.fit(task, X, y, C=0.1)
+        return training.output(task, torch.from_numpy(X @ weight.T + bias)).numpy()
+
+    for y in classes.values():
+        assert np.allclose(given("multiclass", y), scaled.fit(X, y).predict_proba(X))
+    labels = (hidden > 0).astype(float)
+    for number, y in enumerate(labels.T):
+        assert np.allclose(given("multilabel", labels)[:, number], scaled.fit(X, y).predict_proba(X)[:, 1])
+    for y in (hidden, hidden[:, :1]):
+        ridge = make_pipeline(scale, Ridge(alpha=10)).fit(X, y)
+        assert np.allclose(given("regression", y), ridge.predict(X).reshape(y.shape))
+
+
+def test_a_seed_gives_other_bytes_or_two_seeds_the_same_or_the_caller_s_generator_moves(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X, y = views(rng.normal(size=(200, 24)), np.arange(200) // 2), np.arange(200) // 2 % 2
+    found = []
+    for number, seed in enumerate((3, 3, 4)):
+        make = maker(tmp_path / str(number), epochs=2)
+        fresh = make(context(seed=seed))
+        torch.manual_seed(number)
+        found.append(fresh.fit(X, y, y).predict(X).tobytes())
+        after = torch.rand(1)
+        torch.manual_seed(number)
+        assert torch.equal(torch.rand(1), after)
+    assert found[0] == found[1] != found[2]
+
+
+def test_few_images_or_small_batches_stop_the_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 5, 33):
+        X, y = views(rng.normal(size=(count, 24)), np.arange(count)), np.arange(count) % 2
+        made = maker(tmp_path / str(count), batch=2)(context()).fit(X, y, y)
+        assert np.isfinite(made.predict(X)).all()
+
+
+@pytest.fixture
+def mapped(ready: Workspace) -> Workspace:
+    """A workspace whose features hold a map of the tiny network."""
+    ready.params["extract"]["backbones"]["tiny"]["maps"] = ["s2"]
+    ready.params["finetune"] = {"threads": 1, "networks": {"mine": {**QUICK, "epochs": 4, "batch": 8}}}
+    ready.write()
+    del ready.params["learn"]["learners"]["lightgbm"]
+    ready.write()
+    ready.run("extract tiny")
+    return ready
+
+
+def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped: Workspace) -> None:
+    mapped.run("rank", "learn logistic", "finetune mine")
+    folder = layout.finetuned("mine")
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "oof.parquet", "test.parquet"]
+    for name in ("oof.parquet", "test.parquet"):
+        tables = [read_table(path / name) for path in (folder, layout.learned("logistic"))]
+        assert tables[0].dtypes.equals(tables[1].dtypes)
+        assert tables[0]["image_id"].equals(tables[1]["image_id"])
+    assert read_json(layout.metrics(folder))["roc_auc"] > 0.6
+    mapped.run("blend", "submit", "report")
+    assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic", "finetune@mine"}
+    board = pd.read_csv(layout.LEADERBOARD).set_index("learner")
+    assert board.loc["finetune@mine", "roc_auc"] == pytest.approx(read_json(layout.metrics(folder))["roc_auc"])
+    page = layout.REPORT_PAGE.read_text()
+    assert page.count("finetune@mine") == 2  # its scores, and its time and memory
+    mapped.set("finetune.networks", {})
+    mapped.run("blend", "submit", "report")
+    assert not folder.exists()
+    assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic"}
+    assert "finetune@mine" not in layout.REPORT_PAGE.read_text()
+
+
+def test_what_cannot_be_trained_is_not_said_in_one_line(mapped: Workspace, refusal: Callable[..., str]) -> None:
+    assert "unknown network 'mini'" in refusal("finetune", "mini")
+    for key, value, words in (
+        ("backbone", "tinny", ["finetune.networks.mine.backbone can be one of tiny"]),
+        ("tap", "s9", ["finetune.networks.mine.tap", "s2"]),
+        ("tap", "s3", ["tiny has no s3.map", "add s3 to extract.backbones.tiny.maps"]),
+        ("epochs", -1, ["finetune.networks.mine.epochs is -1"]),
+    ):
+        before = mapped.params["finetune"]["networks"]["mine"][key]
+        mapped.set(f"finetune.networks.mine.{key}", value)
+        said = refusal("finetune", "mine")
+        assert all(word in said for word in words), said
+        mapped.set(f"finetune.networks.mine.{key}", before)
+    mapped.set("extract.backbones.tiny.input_size", 96)
+    assert "other weights or preprocessing; dvc repro -f extract@tiny" in refusal("finetune", "mine")
+
+
+def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped.set("finetune.networks.mine.epochs", 12)
+    written: list[str] = []
+    write = Checkpoints.write
+    monkeypatch.setattr(
+        Checkpoints, "write", lambda self, name, state: [written.append(name), write(self, name, state)]
+    )
+    mapped.run("finetune mine")
+    folder, states = layout.finetuned("mine"), layout.checkpoints("mine")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(written) == 3 * 12
+    assert not states.exists()
+    child = subprocess.Popen([sys.executable, "-m", "goulot", "finetune", "mine"], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(states.glob("*/*.pt"))) < 2:  # the second fold is on its way
+        assert child.poll() is None, child.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    child.kill()
+    child.communicate()
+    assert not folder.exists()
+    written.clear()
+    mapped.run("finetune mine")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert 12 <= len(written) < 2 * 12, "the first fold's network was trained again"
+    assert not states.exists()
+
+
+def test_a_state_of_something_else_is_taken_up(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checkpoints, "clear", lambda self: None)
+    mapped.set("finetune.networks.mine.epochs", 1)
+    mapped.run("finetune mine")
+    for number, (key, value, stages) in enumerate((
+        ("finetune.seed", 1, ()),
+        ("finetune.networks.mine.learning_rate", 0.001, ()),
+        ("split.seed", 1, ("split",)),
+        ("augment.seed", 1, ("augment", "extract tiny")),
+    ), start=2):  # fmt: skip
+        mapped.set(key, value)
+        mapped.run(*stages, "finetune mine")
+        assert len(list(layout.checkpoints("mine").iterdir())) == number, key
