@@ -132,6 +132,7 @@ def params(competition: Path) -> dict[str, Any]:
                 "lightgbm": {"kind": "lightgbm", "trees": 10, "components": 8},
             }
         },
+        "finetune": {"networks": {}},
         "blend": {"rounds": 5},
         "submit": {},
         "report": {"title": "Tiny"},
