@@ -29,7 +29,7 @@ score: $(STAMP) ## score the submission against the sample's hidden answers
 	goulot score
 
 test: $(STAMP) ## the tests (under 12 minutes on two cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
