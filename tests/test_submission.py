@@ -279,7 +279,7 @@ def test_a_competition_does_not_reach_its_submission_and_report(
     workspace.set("learn.learners", {"logistic": {"kind": "logistic"}})
     monkeypatch.chdir(tmp_path)
     stages = ["fetch", "ingest", "augment", "extract tiny", "audit", "split", "rank", "learn logistic"]
-    workspace.run(*stages, "blend", "submit", "report")
+    workspace.run(*stages, "blend", "review", "submit", "report")
     wanted = pd.read_csv(source / "sample_submission.csv")
     written = pd.read_csv(layout.SUBMISSION)
     assert written["id"].tolist() == wanted["id"].tolist()

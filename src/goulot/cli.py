@@ -21,6 +21,7 @@ STAGES = {
     "split": "Deal the training images into folds.",
     "rank": "Probe which backbone and depth transfers best; choose what is stacked.",
     "blend": "Blend the learners, scored by nested cross-validation.",
+    "review": "List the training labels that the out-of-fold predictions doubt.",
     "submit": "Write the submission as sample_submission.csv wants it.",
     "report": "Write the page that a person reads first.",
 }
@@ -131,6 +132,19 @@ def doctor() -> None:
     from goulot.commands.doctor import run as run_doctor
 
     run_doctor()
+
+
+@app.command(help="Leave training images out: their ids go to ingest.drop in params.yaml.")
+def drop(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="as doubts.csv has them, e.g. train/x17", metavar="ID...")
+    ] = None,
+    doubted: Annotated[bool, typer.Option("--doubted", help="all that `review` doubts")] = False,
+) -> None:
+    """Say how many are left out now."""
+    from goulot.commands.drop import run as run_drop
+
+    typer.echo(run_drop(ids or [], doubted=doubted))
 
 
 @app.command(help="Score a submission by a solution file, or by the hidden answers of a bundled sample.")
