@@ -22,7 +22,7 @@ def _planted(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of which some are wrong, probabilities that know the true ones, and the wrong rows."""
     true = rng.integers(0, 3, rows)
-    p = rng.dirichlet(np.ones(3), rows) * 0.1 + 0.9 * np.eye(3)[true]
+    p = rng.dirichlet(np.ones(3), rows) * 0.01 + 0.99 * np.eye(3)[true]
     planted = np.sort(rng.choice(rows, wrong, replace=False))
     given = true.copy()
     given[planted] = (true[planted] + rng.integers(1, 3, wrong)) % 3
