@@ -109,7 +109,9 @@ def test_a_run_dirties_the_clone(clone: Clone) -> None:
 def test_metrics_or_plots_cannot_be_shown(clone: Clone, tmp_path: Path) -> None:
     shown = json.loads(clone.call("dvc", "metrics", "show", "--json"))
     files = shown[""]["data"]
-    assert set(files) == {f"data/{stage}/metrics.json" for stage in ("ingest", "audit", "rank", "blend", "review")}
+    assert set(files) == {
+        f"data/{stage}/metrics.json" for stage in ("ingest", "audit", "rank", "blend", "review", "submit")
+    }
     assert all("error" not in entry for entry in files.values())
     clone.call("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()

@@ -1,6 +1,7 @@
 """A submission that the competition would refuse is not written; one that it takes has its ids, order and form."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,11 @@ import pandas as pd
 import pytest
 
 from goulot import decisions, faults, layout, metrics, scoring
-from goulot.artifacts import read_table, write_table
+from goulot.artifacts import read_json, read_table, write_json, write_table
 from goulot.decisions import Rule
 from goulot.errors import SubmissionError
 from goulot.submission import Kind, detect, fill, form, read_sample
-from goulot.targets import Target
+from goulot.targets import Target, Task
 from tests import tiny
 from tests.tiny import Workspace
 
@@ -289,3 +290,40 @@ def test_a_competition_does_not_reach_its_submission_and_report(
     write_table(layout.BLEND_TEST, blended.iloc[1:])
     assert "1 ids of sample_submission.csv have no prediction" in refusal("submit")
     assert not layout.SUBMISSION.exists()
+
+
+MISSING = {
+    "binary": ({"label": "0.5"}, [0.5]),
+    "multilabel": ({"cracked": "0", "spotted": "0"}, [0.5, 0.5]),
+    "regression": ({"minus": "0", "size": "1"}, None),
+}
+
+
+@pytest.mark.parametrize("task", MISSING)
+def test_a_test_image_that_cannot_be_used_is_filled_unasked_or_goes_unnamed(
+    task: Task, ready: Workspace, refusal: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    columns, prior = MISSING[task]
+    target = tiny.retarget(task)
+    manifest = read_table(layout.MANIFEST)
+    y = target.truth(manifest[manifest["split"] == "train"])
+    rows = manifest[manifest["split"] == "test"]
+    write_table(layout.SAMPLE_SUBMISSION, pd.DataFrame({"id": rows["id"], **columns}))
+    lost = rows.iloc[3]
+    write_table(layout.MANIFEST, manifest[manifest["image_id"] != lost["image_id"]])
+    aside = pd.DataFrame([{**lost[["image_id", "split", "id", "file"]], "reason": "empty file"}])
+    write_table(layout.QUARANTINE, aside)
+    p = pd.DataFrame(np.full((19, 2), 0.5), columns=target.outputs)
+    write_table(layout.BLEND_TEST, pd.concat([rows[["image_id"]].drop(lost.name).reset_index(drop=True), p], axis=1))
+    metric = metrics.of("auto", target)
+    write_json(layout.BLEND_RULE, {"metric": metric.name, **asdict(decisions.plain(metric, target))})
+    line = refusal("submit")
+    assert f"1 test image(s) could not be used and have no prediction: {lost['file']} (empty file); mend them" in line
+    assert not layout.SUBMISSION.exists()
+    ready.set("submit.missing", "prior")
+    ready.run("submit")
+    written = pd.read_csv(layout.SUBMISSION).set_index("id").loc[lost["id"]]
+    expected = dict(zip(target.names, y.mean(axis=0), strict=True)) if task == "regression" else prior
+    assert written.to_numpy().tolist() == pytest.approx([expected[c] for c in columns] if prior is None else prior)
+    assert read_json(layout.metrics(layout.SUBMIT)) == {"rows": 20, "filled_by_prior": 1}
+    assert "1 of them have no usable image" in caplog.text

@@ -187,6 +187,12 @@ def places(wanted: Sequence[str], given: Sequence[str]) -> np.ndarray:
     return index.get_indexer(pd.Index(wanted))
 
 
+def asked(ids: "pd.Series[str]", sample: pd.DataFrame) -> "pd.Series[bool]":
+    """Which ids the sample has; an image's suffix may be on one side alone."""
+    wanted = {name for cell in sample.iloc[:, 0] for name in (cell, _stem(cell))}
+    return ids.isin(wanted) | ids.map(_stem).isin(wanted)
+
+
 def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:
     """The labels in a cell; a known label that holds the separator is one label, the longest that fits."""
     words, labels, known = cell.split(separator) if cell else [], [], set(names)

@@ -76,6 +76,8 @@ def _warnings() -> list[str]:
     lines = []
     if ingest["quarantined"]:
         lines.append(f"{ingest['quarantined']} images could not be used and were set aside.")
+    if filled := read_json(layout.metrics(layout.SUBMIT))["filled_by_prior"]:
+        lines.append(f"{filled} rows of the submission are the training set's prior: their images could not be used.")
     if ingest["dropped"]:
         lines.append(
             f"{ingest['dropped']} training images were left out by ingest.drop: the scores are over the others, "
