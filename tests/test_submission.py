@@ -1,5 +1,6 @@
 """A submission that the competition would refuse is not written; one that it takes has its ids, order and form."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from goulot import decisions, faults, layout, metrics, scoring
 from goulot.artifacts import read_json, read_table, write_json, write_table
+from goulot.commands import init
 from goulot.decisions import Rule
+from goulot.discovery import Given
 from goulot.errors import SubmissionError
 from goulot.submission import Kind, detect, fill, form, read_sample
 from goulot.targets import Target, Task
@@ -327,3 +330,34 @@ def test_a_test_image_that_cannot_be_used_is_filled_unasked_or_goes_unnamed(
     assert written.to_numpy().tolist() == pytest.approx([expected[c] for c in columns] if prior is None else prior)
     assert read_json(layout.metrics(layout.SUBMIT)) == {"rows": 20, "filled_by_prior": 1}
     assert "1 of them have no usable image" in caplog.text
+
+
+def test_without_a_test_set_the_pipeline_does_not_reach_its_report(
+    tmp_path: Path, competition: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(competition / "test")
+    (competition / "test.csv").unlink()
+    (competition / "sample_submission.csv").unlink()
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(tmp_path, competition, tiny.params(competition))
+    workspace.write()
+    said = "\n".join(init.run(f"path:{competition}", given=Given(no_test=True)))
+    assert "0 test images; submit has nothing to do" in said
+    workspace.set("ingest.test", None)
+    stages = [
+        "fetch",
+        "ingest",
+        "augment",
+        "extract tiny",
+        "audit",
+        "split",
+        "rank",
+        "learn logistic",
+        "learn lightgbm",
+    ]
+    workspace.run(*stages, "blend", "review", "submit", "report")
+    assert "there is nothing to submit: ingest.test is null" in caplog.text
+    assert not layout.SUBMISSION.exists()
+    assert read_json(layout.metrics(layout.SUBMIT))["rows"] == 0
+    assert read_json(layout.metrics(layout.BLEND))["blend"]["roc_auc"] > 0.5
+    assert "There is no test set" in layout.REPORT_PAGE.read_text()

@@ -94,12 +94,13 @@ def init(
     table: Annotated[str | None, typer.Option(help="the table of the training images")] = None,
     label: Annotated[str | None, typer.Option(help="its column of labels")] = None,
     image: Annotated[str | None, typer.Option(help="the training images' pattern, e.g. train/{id}.jpg")] = None,
+    no_test: Annotated[bool, typer.Option("--no-test", help="there are no test images")] = False,
 ) -> None:
     """Work the layout out, say what was found, write it."""
     from goulot.commands.init import run as run_init
     from goulot.discovery import Given
 
-    for line in run_init(source, metric=metric, given=Given(table, label, image)):
+    for line in run_init(source, metric=metric, given=Given(table, label, image, no_test)):
         typer.echo(line)
 
 

@@ -59,7 +59,9 @@ def _outcome(looked: Survey, metric: str | None, given: Given | None) -> Outcome
     """Read the labels by the layout that was found, as `ingest` will."""
     found = deduce(looked, given)
     spec = params.parse("ingest.train", found.train, dataset.LabelledImages)
-    test = dataset.listing(looked.files, params.parse("ingest.test", found.test, dataset.Images), "test")
+    test = dataset.nothing("test")
+    if found.test is not None:
+        test = dataset.listing(looked.files, params.parse("ingest.test", found.test, dataset.Images), "test")
     train = dataset.listing(looked.files, spec, "train", leave_out=frozenset(test.rows["file"]))
     cells = train.cells
     if spec.separator is None:
@@ -93,7 +95,7 @@ def _target(
 def _explained(looked: Survey, outcome: Outcome) -> Iterator[str]:
     found = outcome.found
     yield f"{outcome.train:,} training images: {_where(found.train)}"
-    yield f"{outcome.test:,} test images: {_where(found.test)}"
+    yield f"{outcome.test:,} test images" + (f": {_where(found.test)}" if found.test else "; submit has nothing to do")
     yield f"label: {_label(found.train)}, since {found.why}"
     yield f"task: {outcome.target.task}: {_names(outcome)}"
     if "group" in found.train:
@@ -143,7 +145,7 @@ def _write(source: str, outcome: Outcome, metric: str | None) -> None:
         document["fetch"]["source"] = _text(source if path is None else f"path:{path.resolve()}")
         document["fetch"]["watch"] = _text(UNWATCHED if path is None else str(path.resolve()))
         ingest = document["ingest"]
-        ingest["train"], ingest["test"] = _flow(found.train), _flow(found.test)
+        ingest["train"], ingest["test"] = _flow(found.train), _flow(found.test) if found.test else None
         ingest["task"] = outcome.target.task
         if found.sample != ingest.get("sample", "sample_submission.csv"):
             ingest["sample"] = _text(found.sample or "sample_submission.csv")

@@ -27,7 +27,7 @@ class Params(Section):
     """How the competition's files are laid out below `data/raw/`."""
 
     train: dataset.LabelledImages = Field(description="the training images and their labels")
-    test: dataset.Images = Field(description="the test images")
+    test: dataset.Images | None = Field(description="the test images; null where there are none")
     task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = Field(
         "auto", description="auto reads it off the labels and the sample submission"
     )
@@ -62,7 +62,7 @@ def run(params: Params) -> None:
     write_table(layout.MANIFEST, manifest)
     write_table(layout.QUARANTINE, aside.reset_index(drop=True))
     targets.write(found)
-    write_table(layout.SAMPLE_SUBMISSION, _made_up(test, found) if sample is None else sample)
+    write_table(layout.SAMPLE_SUBMISSION, _made_up(test, found) if sample is None or params.test is None else sample)
     if params.extra:
         write_table(layout.EXTRA, _extra(params, train, test, manifest))
     write_json(layout.metrics(layout.INGEST), _summary(manifest, aside, found))
@@ -71,7 +71,7 @@ def run(params: Params) -> None:
 
 def _listed(params: Params, files: Files) -> tuple[Listing, Listing, pd.DataFrame]:
     """The labelled training rows, the test rows, and the training rows that are left out, which have a reason."""
-    test = dataset.listing(files, params.test, "test")
+    test = dataset.listing(files, params.test, "test") if params.test else dataset.nothing("test")
     # Class folders beside the test folder: a pattern such as {label}/{id}.jpg would take the test set for a class.
     train = dataset.listing(files, params.train, "train", leave_out=frozenset(test.rows["file"]))
     if params.train.table is not None:
@@ -111,7 +111,13 @@ def _label_cells(params: Params, train: Listing) -> pd.DataFrame:
 def _sample(params: Params) -> pd.DataFrame | None:
     if params.sample == SAMPLE and not (layout.RAW / params.sample).is_file():
         return None
-    return tables.read(layout.RAW, params.sample).rows
+    sample = tables.read(layout.RAW, params.sample).rows
+    if sample.empty:
+        raise DataError(
+            f"{layout.RAW / params.sample} has a header but no rows; a submission takes its ids from them: complete "
+            "it, or take it away if a submission is to have every test image"
+        )
+    return sample
 
 
 def _made_up(test: Listing, found: Target) -> pd.DataFrame:
@@ -152,18 +158,22 @@ def _refuse_lost_classes(manifest: pd.DataFrame, found: Target) -> None:
 def _unlisted(params: Params, files: Files, table: pd.DataFrame) -> pd.DataFrame:
     """Images that no table names, and files whose names no table can hold."""
     used = frozenset(table["file"])
-    rows = [(file, "no table names it") for file in dataset.unlisted(files, [params.train, params.test], used)]
+    rows = [
+        (file, "no table names it")
+        for file in dataset.unlisted(files, [s for s in (params.train, params.test) if s], used)
+    ]
     rows += [(ascii(file)[1:-1], "its name is not UTF-8") for file in files.unnameable]
     return pd.DataFrame([("", "", "", *row) for row in rows], columns=ASIDE, dtype=object)
 
 
 def _extra(params: Params, train: Listing, test: Listing, manifest: pd.DataFrame) -> pd.DataFrame:
     """image_id and the extra columns: float64 with NaN where a cell is empty, or text where one is no number."""
-    for part, spec, split in ((train, params.train, "train"), (test, params.test, "test")):
+    parts = [(train, params.train, "train"), *([(test, params.test, "test")] if params.test else [])]
+    for part, spec, split in parts:
         lacking = [name for name in params.extra if name not in part.cells]
         if lacking:
             raise DataError(f"ingest.extra names {lacking[0]!r}, which ingest.{split} ({spec.table}) lacks")
-    cells = pd.concat([part.cells[params.extra].set_axis(part.rows["image_id"]) for part in (train, test)])
+    cells = pd.concat([part.cells[params.extra].set_axis(part.rows["image_id"]) for part, _, _ in parts])
     table = manifest[["image_id"]].copy()
     for name in params.extra:
         text = cells[name].where(~tables.is_blank(cells[name]))

@@ -185,6 +185,8 @@ def _doubts(params: Params) -> reporting.Section:
 
 
 def _submission(params: Params) -> reporting.Section:
+    if not layout.SUBMISSION.is_file():
+        return reporting.Section("Submission", ["There is no test set, and so nothing to submit."])
     rows = pd.read_csv(layout.SUBMISSION, dtype=str, keep_default_na=False)
     return reporting.Section(
         "Submission",
@@ -229,4 +231,5 @@ def _print(board: pd.DataFrame) -> None:
         table.add_row(name, f"{row['weight']:.2f}", *numbers, _seconds(_stage(name)))
     console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 100)
     console.print(table)
-    console.print(f"submission: {layout.SUBMISSION}\nreport:     {layout.REPORT_PAGE}", highlight=False)
+    written = layout.SUBMISSION if layout.SUBMISSION.is_file() else "none, as there is no test set"
+    console.print(f"submission: {written}\nreport:     {layout.REPORT_PAGE}", highlight=False)

@@ -35,11 +35,15 @@ class Params(Section):
 
 
 def run(params: Params) -> None:
-    """Write submission.csv, or nothing at all where it would be refused."""
+    """Write submission.csv, or nothing at all where it would be refused or there is no test set."""
     shutil.rmtree(layout.SUBMIT, ignore_errors=True)
+    sample = submission.read_sample(layout.SAMPLE_SUBMISSION)
+    if sample.empty:
+        write_json(layout.metrics(layout.SUBMIT), {"rows": 0, "filled_by_prior": 0})
+        log.warning("there is nothing to submit: ingest.test is null")
+        return
     target, rule = targets.read(), read_json(layout.BLEND_RULE)
     metric = metrics.find(rule["metric"])
-    sample = submission.read_sample(layout.SAMPLE_SUBMISSION)
     kind = submission.detect(sample, target, metric) if params.format == "auto" else params.format
     form = submission.form(sample, target, metric, kind)
     manifest = read_table(layout.MANIFEST)
