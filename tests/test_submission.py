@@ -361,3 +361,36 @@ def test_without_a_test_set_the_pipeline_does_not_reach_its_report(
     assert read_json(layout.metrics(layout.SUBMIT))["rows"] == 0
     assert read_json(layout.metrics(layout.BLEND))["blend"]["roc_auc"] > 0.5
     assert "There is no test set" in layout.REPORT_PAGE.read_text()
+
+
+NUMBER = Target("regression", ["x"])
+UNFIT = {
+    "doubled id": (sample(ids="3122"), sample(ids="312"), CLASSES, "log_loss", "id '2' occurs twice in the solution"),
+    "truth that is nan": (sample("nan", "1", "2"), sample("1", "1", "2"), NUMBER, "rmse", "no finite number: 'nan'"),
+    "prediction that is nan": (sample("0", "1", "0"), sample("0.5", "inf", "1"), NUMBER, "rmse", "number: 'inf'"),
+    "empty label": (
+        sample("good", "", "bad"),
+        sample("good", "bad", "bad"),
+        CLASSES,
+        "accuracy",
+        "no label for id '1'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_a_solution_or_submission_that_is_no_truth_is_scored_or_gives_a_traceback(case: str) -> None:
+    solution, given, target, name, words = UNFIT[case]
+    metric = metrics.find(name)
+    shape = form(given, target, metric, detect(given, target, metric))
+    with pytest.raises(SubmissionError, match=words):
+        scoring.score(given, solution, target, shape, metric)
+
+
+def test_semicolons_are_not_named_as_what_is_wrong(tmp_path: Path) -> None:
+    shape = form(sample(), CLASSES, LOG_LOSS, "probability")
+    found = faults.find(faults.parse("Id;target\n3;0.5\n"), sample(), CLASSES, shape)
+    assert found == ["line 1: the columns are ['Id;target'], not ['Id', 'target']; part them by ',', not ';'"]
+    (tmp_path / "s.csv").write_text("Id;target\n3;0.5\n")
+    with pytest.raises(SubmissionError, match="seem to be parted by ';', not by commas"):
+        read_sample(tmp_path / "s.csv")

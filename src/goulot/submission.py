@@ -48,7 +48,8 @@ def read_sample(path: Path) -> pd.DataFrame:
     except ValueError as error:
         raise SubmissionError(f"{path} cannot be read as CSV: {' '.join(str(error).split())}") from error
     if sample.shape[1] < 2:
-        raise SubmissionError(f"{path} has {sample.shape[1]} column(s); an id and at least one target are needed")
+        mark = next((f"; they seem to be parted by {m!r}, not by commas" for m in ";\t|" if m in sample.columns[0]), "")
+        raise SubmissionError(f"{path} has {sample.shape[1]} column(s); an id and at least one target are needed{mark}")
     return sample
 
 
