@@ -126,8 +126,9 @@ def _annotation(info: FieldInfo) -> Any:
     """Return the field's type with its bounds; a family, keyed by names of the user's, as a mapping."""
     if get_origin(info.annotation) is dict:
         return dict[str, Any]
-    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-        return _optional(info.annotation)
+    for part in (info.annotation, *get_args(info.annotation)):  # a model, or one that may be null
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return _optional(part)
     return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
 
 

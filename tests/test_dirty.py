@@ -238,3 +238,26 @@ def test_garbage_for_an_image_gives_a_traceback(data: bytes, form: str, seed: in
     assert "\n" not in checked.reason
     if not checked.reason:
         assert images.decode(data).mode == "RGB"
+
+
+@pytest.mark.parametrize("name", ["train.csv", "test.csv", "sample_submission.csv"])
+def test_a_table_with_only_its_header_gives_a_traceback_or_is_taken(
+    name: str, workspace: Workspace, refusal: Callable[..., str]
+) -> None:
+    path = workspace.competition / name
+    path.write_text(path.read_text().partition("\n")[0] + "\n")
+    workspace.run("fetch")
+    assert f"{name} has a header but no rows" in refusal("ingest")
+
+
+def test_several_images_of_an_id_are_taken_for_one_or_the_fix_is_not_named(
+    workspace: Workspace, refusal: Callable[..., str]
+) -> None:
+    train = workspace.competition / "train"
+    for number in (1, 2):
+        RED.save(train / f"train000_{number}.png")
+    workspace.run("fetch")
+    workspace.set("ingest.train.image", "train/{id}_*.png")
+    line = refusal("ingest")
+    assert "fits both train/train000_1.png and train/train000_2.png; an id is one image" in line
+    assert "name a `group`" in line

@@ -31,7 +31,7 @@ def test_a_broken_image_stops_the_run_or_goes_unnoticed(workspace: Workspace) ->
     for name, reason in zip(quarantine["id"], quarantine["reason"], strict=True):
         assert reasons[name] in reason
     assert not set(manifest["id"]) & set(reasons)
-    summary = {"train_images": 56, "test_images": 20, "classes": 2, "quarantined": 4, "unlisted": 0}
+    summary = {"train_images": 56, "test_images": 20, "classes": 2, "quarantined": 4, "dropped": 0, "unlisted": 0}
     assert read_json(layout.metrics(layout.INGEST)) == summary
 
 

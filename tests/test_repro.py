@@ -85,7 +85,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     made.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
     ran = made.repro()
     assert {"fetch", "extract@lite0", "learn@mlp", "finetune@last", "report"} <= ran
-    assert len(ran) == 14
+    assert len(ran) == 15
     return made
 
 
@@ -109,7 +109,9 @@ def test_a_run_dirties_the_clone(clone: Clone) -> None:
 def test_metrics_or_plots_cannot_be_shown(clone: Clone, tmp_path: Path) -> None:
     shown = json.loads(clone.call("dvc", "metrics", "show", "--json"))
     files = shown[""]["data"]
-    assert set(files) == {f"data/{stage}/metrics.json" for stage in ("ingest", "audit", "rank", "blend")}
+    assert set(files) == {
+        f"data/{stage}/metrics.json" for stage in ("ingest", "audit", "rank", "blend", "review", "submit")
+    }
     assert all("error" not in entry for entry in files.values())
     clone.call("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
@@ -123,7 +125,7 @@ def test_a_second_run_runs_something(clone: Clone) -> None:
 
 def test_a_blend_setting_runs_more_than_the_blend(clone: Clone) -> None:
     clone.change(lambda document: document["blend"].update(rounds=7))
-    assert clone.repro() == {"blend", "submit", "report"}
+    assert clone.repro() == {"blend", "review", "submit", "report"}
 
 
 def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
@@ -139,7 +141,7 @@ def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
 
 def test_without_a_fine_tuned_network_the_graph_cannot_run(clone: Clone) -> None:
     clone.change(lambda document: document["finetune"].update(networks={}))
-    assert clone.repro() == {"blend", "submit", "report"}
+    assert clone.repro() == {"blend", "review", "submit", "report"}
     board = pd.read_csv(clone.root / "data/blend/leaderboard.csv")
     assert sorted(board["learner"]) == ["blend", "logistic", "mlp"]
     assert "up to date" in clone.call("dvc", "status")

@@ -30,8 +30,8 @@ for stage in sys.argv[1:]:
     cli.run_stage(*stage.split())
 print(json.dumps({stage: sorted(found) for stage, found in opened.items()}))
 """
-STAGES = ["fetch", "ingest", "augment", "extract tiny", "audit", "split", "rank", "learn logistic", "blend", "submit",
-          "report"]  # fmt: skip
+STAGES = ["fetch", "ingest", "augment", "extract tiny", "audit", "split", "rank", "learn logistic", "blend",
+          "review", "submit", "report"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

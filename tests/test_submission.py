@@ -1,6 +1,8 @@
 """A submission that the competition would refuse is not written; one that it takes has its ids, order and form."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,13 @@ import pandas as pd
 import pytest
 
 from goulot import decisions, faults, layout, metrics, scoring
-from goulot.artifacts import read_table, write_table
+from goulot.artifacts import read_json, read_table, write_json, write_table
+from goulot.commands import init
 from goulot.decisions import Rule
+from goulot.discovery import Given
 from goulot.errors import SubmissionError
 from goulot.submission import Kind, detect, fill, form, read_sample
-from goulot.targets import Target
+from goulot.targets import Target, Task
 from tests import tiny
 from tests.tiny import Workspace
 
@@ -279,7 +283,7 @@ def test_a_competition_does_not_reach_its_submission_and_report(
     workspace.set("learn.learners", {"logistic": {"kind": "logistic"}})
     monkeypatch.chdir(tmp_path)
     stages = ["fetch", "ingest", "augment", "extract tiny", "audit", "split", "rank", "learn logistic"]
-    workspace.run(*stages, "blend", "submit", "report")
+    workspace.run(*stages, "blend", "review", "submit", "report")
     wanted = pd.read_csv(source / "sample_submission.csv")
     written = pd.read_csv(layout.SUBMISSION)
     assert written["id"].tolist() == wanted["id"].tolist()
@@ -289,3 +293,104 @@ def test_a_competition_does_not_reach_its_submission_and_report(
     write_table(layout.BLEND_TEST, blended.iloc[1:])
     assert "1 ids of sample_submission.csv have no prediction" in refusal("submit")
     assert not layout.SUBMISSION.exists()
+
+
+MISSING = {
+    "binary": ({"label": "0.5"}, [0.5]),
+    "multilabel": ({"cracked": "0", "spotted": "0"}, [0.5, 0.5]),
+    "regression": ({"minus": "0", "size": "1"}, None),
+}
+
+
+@pytest.mark.parametrize("task", MISSING)
+def test_a_test_image_that_cannot_be_used_is_filled_unasked_or_goes_unnamed(
+    task: Task, ready: Workspace, refusal: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    columns, prior = MISSING[task]
+    target = tiny.retarget(task)
+    manifest = read_table(layout.MANIFEST)
+    y = target.truth(manifest[manifest["split"] == "train"])
+    rows = manifest[manifest["split"] == "test"]
+    write_table(layout.SAMPLE_SUBMISSION, pd.DataFrame({"id": rows["id"], **columns}))
+    lost = rows.iloc[3]
+    write_table(layout.MANIFEST, manifest[manifest["image_id"] != lost["image_id"]])
+    aside = pd.DataFrame([{**lost[["image_id", "split", "id", "file"]], "reason": "empty file"}])
+    write_table(layout.QUARANTINE, aside)
+    p = pd.DataFrame(np.full((19, 2), 0.5), columns=target.outputs)
+    write_table(layout.BLEND_TEST, pd.concat([rows[["image_id"]].drop(lost.name).reset_index(drop=True), p], axis=1))
+    metric = metrics.of("auto", target)
+    write_json(layout.BLEND_RULE, {"metric": metric.name, **asdict(decisions.plain(metric, target))})
+    line = refusal("submit")
+    assert f"1 test image(s) could not be used and have no prediction: {lost['file']} (empty file); mend them" in line
+    assert not layout.SUBMISSION.exists()
+    ready.set("submit.missing", "prior")
+    ready.run("submit")
+    written = pd.read_csv(layout.SUBMISSION).set_index("id").loc[lost["id"]]
+    expected = dict(zip(target.names, y.mean(axis=0), strict=True)) if task == "regression" else prior
+    assert written.to_numpy().tolist() == pytest.approx([expected[c] for c in columns] if prior is None else prior)
+    assert read_json(layout.metrics(layout.SUBMIT)) == {"rows": 20, "filled_by_prior": 1}
+    assert "1 of them have no usable image" in caplog.text
+
+
+def test_without_a_test_set_the_pipeline_does_not_reach_its_report(
+    tmp_path: Path, competition: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(competition / "test")
+    (competition / "test.csv").unlink()
+    (competition / "sample_submission.csv").unlink()
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(tmp_path, competition, tiny.params(competition))
+    workspace.write()
+    said = "\n".join(init.run(f"path:{competition}", given=Given(no_test=True)))
+    assert "0 test images; submit has nothing to do" in said
+    workspace.set("ingest.test", None)
+    stages = [
+        "fetch",
+        "ingest",
+        "augment",
+        "extract tiny",
+        "audit",
+        "split",
+        "rank",
+        "learn logistic",
+        "learn lightgbm",
+    ]
+    workspace.run(*stages, "blend", "review", "submit", "report")
+    assert "there is nothing to submit: ingest.test is null" in caplog.text
+    assert not layout.SUBMISSION.exists()
+    assert read_json(layout.metrics(layout.SUBMIT))["rows"] == 0
+    assert read_json(layout.metrics(layout.BLEND))["blend"]["roc_auc"] > 0.5
+    assert "There is no test set" in layout.REPORT_PAGE.read_text()
+
+
+NUMBER = Target("regression", ["x"])
+UNFIT = {
+    "doubled id": (sample(ids="3122"), sample(ids="312"), CLASSES, "log_loss", "id '2' occurs twice in the solution"),
+    "truth that is nan": (sample("nan", "1", "2"), sample("1", "1", "2"), NUMBER, "rmse", "no finite number: 'nan'"),
+    "prediction that is nan": (sample("0", "1", "0"), sample("0.5", "inf", "1"), NUMBER, "rmse", "number: 'inf'"),
+    "empty label": (
+        sample("good", "", "bad"),
+        sample("good", "bad", "bad"),
+        CLASSES,
+        "accuracy",
+        "no label for id '1'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_a_solution_or_submission_that_is_no_truth_is_scored_or_gives_a_traceback(case: str) -> None:
+    solution, given, target, name, words = UNFIT[case]
+    metric = metrics.find(name)
+    shape = form(given, target, metric, detect(given, target, metric))
+    with pytest.raises(SubmissionError, match=words):
+        scoring.score(given, solution, target, shape, metric)
+
+
+def test_semicolons_are_not_named_as_what_is_wrong(tmp_path: Path) -> None:
+    shape = form(sample(), CLASSES, LOG_LOSS, "probability")
+    found = faults.find(faults.parse("Id;target\n3;0.5\n"), sample(), CLASSES, shape)
+    assert found == ["line 1: the columns are ['Id;target'], not ['Id', 'target']; part them by ',', not ';'"]
+    (tmp_path / "s.csv").write_text("Id;target\n3;0.5\n")
+    with pytest.raises(SubmissionError, match="seem to be parted by ';', not by commas"):
+        read_sample(tmp_path / "s.csv")

@@ -58,13 +58,15 @@ def test_a_task_does_not_reach_a_submission_and_a_report(
     ids = _sample(columns)
     ready.params["learn"]["learners"] = LEARNERS
     ready.set("blend.metric", metric)
-    ready.run("extract tiny", "audit", "split", "rank", "learn logistic", "learn mlp", "blend", "submit", "report")
+    stages = ["extract tiny", "audit", "split", "rank", "learn logistic", "learn mlp", "blend", "review", "submit"]
+    ready.run(*stages, "report")
     score = pd.read_csv(layout.LEADERBOARD).set_index("learner").loc["blend", metric]
     assert (score if least > 0 else -score) > least
     written = pd.read_csv(layout.SUBMISSION)
     assert written.columns.tolist() == ["Id", *columns]
     assert written["Id"].tolist() == ids
     assert fits(written), written
+    assert {"given", "suggested"} < set(pd.read_csv(layout.DOUBTS).columns)
     page = layout.REPORT_PAGE.read_text()
     assert page.count("<table") > 3
     assert page.count("data:image/png") >= 3

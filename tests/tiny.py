@@ -134,6 +134,7 @@ def params(competition: Path) -> dict[str, Any]:
         },
         "finetune": {"networks": {}},
         "blend": {"rounds": 5},
+        "review": {},
         "submit": {},
         "report": {"title": "Tiny"},
     }  # fmt: skip

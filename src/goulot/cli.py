@@ -21,6 +21,7 @@ STAGES = {
     "split": "Deal the training images into folds.",
     "rank": "Probe which backbone and depth transfers best; choose what is stacked.",
     "blend": "Blend the learners, scored by nested cross-validation.",
+    "review": "List the training labels that the out-of-fold predictions doubt.",
     "submit": "Write the submission as sample_submission.csv wants it.",
     "report": "Write the page that a person reads first.",
 }
@@ -93,12 +94,13 @@ def init(
     table: Annotated[str | None, typer.Option(help="the table of the training images")] = None,
     label: Annotated[str | None, typer.Option(help="its column of labels")] = None,
     image: Annotated[str | None, typer.Option(help="the training images' pattern, e.g. train/{id}.jpg")] = None,
+    no_test: Annotated[bool, typer.Option("--no-test", help="there are no test images")] = False,
 ) -> None:
     """Work the layout out, say what was found, write it."""
     from goulot.commands.init import run as run_init
     from goulot.discovery import Given
 
-    for line in run_init(source, metric=metric, given=Given(table, label, image)):
+    for line in run_init(source, metric=metric, given=Given(table, label, image, no_test)):
         typer.echo(line)
 
 
@@ -131,6 +133,19 @@ def doctor() -> None:
     from goulot.commands.doctor import run as run_doctor
 
     run_doctor()
+
+
+@app.command(help="Leave training images out: their ids go to ingest.drop in params.yaml.")
+def drop(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="as doubts.csv has them, e.g. train/x17", metavar="ID...")
+    ] = None,
+    doubted: Annotated[bool, typer.Option("--doubted", help="all that `review` doubts")] = False,
+) -> None:
+    """Say how many are left out now."""
+    from goulot.commands.drop import run as run_drop
+
+    typer.echo(run_drop(ids or [], doubted=doubted))
 
 
 @app.command(help="Score a submission by a solution file, or by the hidden answers of a bundled sample.")

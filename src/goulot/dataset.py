@@ -96,6 +96,12 @@ class Listing:
         return Listing(self.rows[kept], self.cells[kept])
 
 
+def nothing(split: str) -> Listing:
+    """The listing of a split without images."""
+    rows = pd.DataFrame({"image_id": [], "split": [], "id": [], "file": []}, dtype=object)
+    return Listing(rows, pd.DataFrame(index=rows.index))
+
+
 def listing(files: Files, spec: Images, split: str, *, leave_out: frozenset[str] = frozenset()) -> Listing:
     """List the images of a split; without a table those files in `leave_out` are none of it.
 
@@ -156,7 +162,8 @@ def _rows_where(table: tables.Table, spec: Images) -> tables.Table:
     for column, wanted in spec.where.items():
         kept &= table.column(column).isin([wanted] if isinstance(wanted, str) else wanted)
     if not kept.any():
-        raise DataError(f"{table.name} has no row where {spec.where}" if spec.where else f"{table.name} has no rows")
+        lacks = f"no row where {spec.where}" if len(table.rows) else "a header but no rows"
+        raise DataError(f"{table.name} has {lacks}; ingest names the table, and `where` what is taken of it")
     return replace(table, rows=table.rows[kept])
 
 
@@ -179,7 +186,8 @@ def _refuse_twice(frame: pd.DataFrame, cells: pd.DataFrame, spec: Images) -> Non
     with_labels = f" with {said[0]}," if said else ","
     raise DataError(
         f"{frame.index[second]}: id {frame['id'].iloc[second]!r} occurs twice{with_labels} first at "
-        f"{frame.index[first]} ({len(again)} such rows)"
+        f"{frame.index[first]} ({len(again)} such rows); an id is one image: where several belong together, let `id` "
+        "be the column of their files and `group` this one"
     )
 
 

@@ -34,7 +34,11 @@ def find(rows: list[list[str]], sample: pd.DataFrame, target: Target, form: Form
     """A line for each fault, in the file's order; empty where the submission is as the sample wants it."""
     header = list(sample.columns)
     if not rows or rows[0] != header:
-        return [f"line 1: the columns are {rows[0] if rows else []}, not {header}"]
+        given = rows[0] if rows else []
+        mark = next((m for m in ";\t|" if len(given) == 1 and given[0].split(m) == header), None)
+        return [
+            f"line 1: the columns are {given}, not {header}" + (f"; part them by ',', not {mark!r}" if mark else "")
+        ]
     lines: list[Row] = list(enumerate(rows[1:], start=2))
     found = [
         f"line {line}: {len(cells)} cells, not {len(header)}" for line, cells in lines if len(cells) != len(header)

@@ -121,7 +121,10 @@ class Files:
         for row in rows:
             found = index.get(tuple(row[name] for name in names), [])
             if len(found) > 1:
-                raise DataError(f"{pattern.text} fits both {found[0]} and {found[1]}; make the pattern narrower")
+                raise DataError(
+                    f"{pattern.text} fits both {found[0]} and {found[1]}; an id is one image: make the "
+                    "pattern narrower, or give the table a row and an id for each image and name a `group`"
+                )
             resolved.append(found[0] if found else pattern.fill(row))
         return resolved
 

@@ -32,12 +32,18 @@ def score(rows: pd.DataFrame, solution: pd.DataFrame, target: Target, form: Form
     if lacking:
         raise SubmissionError(f"the solution has no column {lacking[0]!r}; it has {', '.join(solution.columns)}")
     name = rows.columns[0]
+    if (twice := solution[name][solution[name].duplicated()]).size:
+        raise SubmissionError(f"id {twice.iloc[0]!r} occurs twice in the solution ({twice.size} such rows)")
     both = rows[[name]].merge(solution[list(rows.columns)], on=name, how="left", validate="one_to_one")
     unknown = both[both.isna().any(axis=1)]
     if len(unknown) or len(solution) != len(rows):
         first = repr(unknown[name].iloc[0]) if len(unknown) else f"{len(solution)} rows, not {len(rows)}"
         raise SubmissionError(f"the solution is not for the submission's ids: {first}")
     cells, true = rows[form.columns].to_numpy(dtype=object), both[form.columns].to_numpy(dtype=object)
+    if form.kind in ("label", "top") and (empty := np.flatnonzero(true[:, 0] == "")).size:
+        raise SubmissionError(
+            f"the solution has no label for id {rows[name].iloc[empty[0]]!r} ({empty.size} such rows)"
+        )
     full = _wider(target, form, [cells, true])
     y, read = _truth(true, full, form), _read(cells, full, form)
     shown = [metrics.METRICS[name] for name in metrics.SHOWN[target.task]]
@@ -109,6 +115,9 @@ def _flags(cells: np.ndarray, target: Target, form: Form) -> np.ndarray:
 
 def _numbers(cells: np.ndarray) -> np.ndarray:
     try:
-        return cells.astype(float)
+        numbers = cells.astype(float)
     except ValueError as error:
         raise SubmissionError(f"the solution or the submission has a cell that is no number: {error}") from error
+    if (wrong := cells[~np.isfinite(numbers)]).size:
+        raise SubmissionError(f"the solution or the submission has a cell that is no finite number: {wrong[0]!r}")
+    return numbers

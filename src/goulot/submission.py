@@ -48,7 +48,8 @@ def read_sample(path: Path) -> pd.DataFrame:
     except ValueError as error:
         raise SubmissionError(f"{path} cannot be read as CSV: {' '.join(str(error).split())}") from error
     if sample.shape[1] < 2:
-        raise SubmissionError(f"{path} has {sample.shape[1]} column(s); an id and at least one target are needed")
+        mark = next((f"; they seem to be parted by {m!r}, not by commas" for m in ";\t|" if m in sample.columns[0]), "")
+        raise SubmissionError(f"{path} has {sample.shape[1]} column(s); an id and at least one target are needed{mark}")
     return sample
 
 
@@ -185,6 +186,12 @@ def places(wanted: Sequence[str], given: Sequence[str]) -> np.ndarray:
             f"{len(unknown)} predictions are for ids that sample_submission.csv lacks, first {unknown[0]!r}"
         )
     return index.get_indexer(pd.Index(wanted))
+
+
+def asked(ids: "pd.Series[str]", sample: pd.DataFrame) -> "pd.Series[bool]":
+    """Which ids the sample has; an image's suffix may be on one side alone."""
+    wanted = {name for cell in sample.iloc[:, 0] for name in (cell, _stem(cell))}
+    return ids.isin(wanted) | ids.map(_stem).isin(wanted)
 
 
 def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:

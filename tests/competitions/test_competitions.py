@@ -22,7 +22,7 @@ METRIC = {"auc": "roc_auc", "map5": "map@5", "micro_f1": "f1_micro"}
 # A score that is clearly above chance: half of what a perfect submission has over the sample's.
 CHANCE = {"auc": 0.5, "kappa": 0.0}
 STAGES = ("fetch", "ingest", "augment", "extract lite0", "audit", "split", "rank", "learn logistic", "learn svm",
-          "blend", "submit", "report")  # fmt: skip
+          "blend", "review", "submit", "report")  # fmt: skip
 
 
 def _small(path: Path) -> None:

@@ -1,6 +1,5 @@
 """`goulot init`: look at a data set, work its layout out, say what was found and write it into params.yaml."""
 
-import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from goulot import dataset, labelling, layout, params, sources, tables
-from goulot.artifacts import write_text
+from goulot.commands.editing import edited
 from goulot.discovery import Found, Given, deduce
 from goulot.discovery.survey import Survey, survey
 from goulot.errors import ParamsError
@@ -61,7 +59,9 @@ def _outcome(looked: Survey, metric: str | None, given: Given | None) -> Outcome
     """Read the labels by the layout that was found, as `ingest` will."""
     found = deduce(looked, given)
     spec = params.parse("ingest.train", found.train, dataset.LabelledImages)
-    test = dataset.listing(looked.files, params.parse("ingest.test", found.test, dataset.Images), "test")
+    test = dataset.nothing("test")
+    if found.test is not None:
+        test = dataset.listing(looked.files, params.parse("ingest.test", found.test, dataset.Images), "test")
     train = dataset.listing(looked.files, spec, "train", leave_out=frozenset(test.rows["file"]))
     cells = train.cells
     if spec.separator is None:
@@ -95,7 +95,7 @@ def _target(
 def _explained(looked: Survey, outcome: Outcome) -> Iterator[str]:
     found = outcome.found
     yield f"{outcome.train:,} training images: {_where(found.train)}"
-    yield f"{outcome.test:,} test images: {_where(found.test)}"
+    yield f"{outcome.test:,} test images" + (f": {_where(found.test)}" if found.test else "; submit has nothing to do")
     yield f"label: {_label(found.train)}, since {found.why}"
     yield f"task: {outcome.target.task}: {_names(outcome)}"
     if "group" in found.train:
@@ -135,32 +135,28 @@ def _names(outcome: Outcome) -> str:
 
 
 def _write(source: str, outcome: Outcome, metric: str | None) -> None:
-    """Change the sections, all comments and other settings kept."""
-    yaml = YAML()
-    yaml.width = 120
-    yaml.preserve_quotes = True
-    document = yaml.load(layout.PARAMS.read_text(encoding="utf-8"))
+    """Change the sections."""
     found = outcome.found
-    for section in ("fetch", "ingest", "blend"):
-        if not isinstance(document.setdefault(section, CommentedMap()), CommentedMap):
-            raise ParamsError(f"params.yaml: {section} must hold settings")
-    path = sources.local(source)
-    document["fetch"]["source"] = _text(source if path is None else f"path:{path.resolve()}")
-    document["fetch"]["watch"] = _text(UNWATCHED if path is None else str(path.resolve()))
-    ingest = document["ingest"]
-    ingest["train"], ingest["test"] = _flow(found.train), _flow(found.test)
-    ingest["task"] = outcome.target.task
-    if found.sample != ingest.get("sample", "sample_submission.csv"):
-        ingest["sample"] = _text(found.sample or "sample_submission.csv")
-    ingest["extra"] = []
-    document["blend"]["metric"] = metric or "auto"
-    if isinstance(document.get("report"), CommentedMap):
-        document["report"]["title"] = _text(
-            source.partition(":")[2] if path is None else path.resolve().name.partition(".")[0] or "goulot"
-        )
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    write_text(layout.PARAMS, buffer.getvalue())
+    with edited() as document:
+        for section in ("fetch", "ingest", "blend"):
+            if not isinstance(document.setdefault(section, CommentedMap()), CommentedMap):
+                raise ParamsError(f"params.yaml: {section} must hold settings")
+        path = sources.local(source)
+        document["fetch"]["source"] = _text(source if path is None else f"path:{path.resolve()}")
+        document["fetch"]["watch"] = _text(UNWATCHED if path is None else str(path.resolve()))
+        ingest = document["ingest"]
+        ingest["train"], ingest["test"] = _flow(found.train), _flow(found.test) if found.test else None
+        ingest["task"] = outcome.target.task
+        if found.sample != ingest.get("sample", "sample_submission.csv"):
+            ingest["sample"] = _text(found.sample or "sample_submission.csv")
+        ingest["extra"] = []
+        if "drop" in ingest:
+            ingest["drop"] = []  # of the data set before
+        document["blend"]["metric"] = metric or "auto"
+        if isinstance(document.get("report"), CommentedMap):
+            document["report"]["title"] = _text(
+                source.partition(":")[2] if path is None else path.resolve().name.partition(".")[0] or "goulot"
+            )
 
 
 def _flow(spec: dict[str, Any]) -> CommentedMap:

@@ -20,7 +20,7 @@ class Found:
     """The layout as `params.yaml` writes it below `ingest`, and how it was told, in words."""
 
     train: dict[str, Any]
-    test: dict[str, Any]
+    test: dict[str, Any] | None
     sample: str | None
     why: str
     further: list[str] = field(default_factory=list)
@@ -36,11 +36,12 @@ class _Test:
 
 @dataclass(frozen=True)
 class Given:
-    """What a person has said of the layout, each None where it is to be worked out."""
+    """What a person has said of the layout, each None where it is to be worked out; `no_test`: there is no test set."""
 
     table: str | None = None
     label: str | None = None
     image: str | None = None
+    no_test: bool = False
 
 
 def deduce(found: Survey, given: Given | None = None) -> Found:
@@ -49,14 +50,15 @@ def deduce(found: Survey, given: Given | None = None) -> Found:
     if given.table is not None and given.table not in found.tables:
         raise DataError(choices("table", given.table, found.tables, "the tables that were read are"))
     if parted := split_column(found, given):
-        return _by_split(found, given, *parted)
+        layout = _by_split(found, given, *parted)
+        return replace(layout, test=None) if given.no_test else layout
     sample = _sample(found)
     rows = found.tables[sample].rows if sample else None
-    test = _test(found, sample)
+    test = _Test({}, frozenset()) if given.no_test else _test(found, sample)
     by_table = _train_by_table(found, sample, test, rows, given)
     if by_table is None:
         spec, by_path = _train_by_path(found, test, rows, given)
-        return Found(spec, test.spec, sample, by_path, [], _unused(found, sample, test, None))
+        return Found(spec, test.spec or None, sample, by_path, [], _unused(found, sample, test, None))
     match, told = by_table
     table = found.tables[match.table]
     used = {match.column, *told.columns, *Pattern(match.pattern).names}
@@ -65,7 +67,7 @@ def deduce(found: Survey, given: Given | None = None) -> Found:
     if group := labels.group(table.rows, rest, told):
         train["group"] = group
     extra = labels.further(table.rows, test.table.rows, {*used, group or ""}) if test.table is not None else []
-    return Found(train, test.spec, sample, told.why, extra, _unused(found, sample, test, match.table))
+    return Found(train, test.spec or None, sample, told.why, extra, _unused(found, sample, test, match.table))
 
 
 def split_column(found: Survey, given: Given) -> tuple[Table, str] | None:
@@ -184,7 +186,8 @@ def _test_of_folder(found: Survey) -> _Test:
     if len(top) != 1:
         what = f"{len(top)} folders are named for it ({', '.join(top)})" if top else "no folder is named for it"
         raise DataError(
-            f"which are the test images? There is no sample submission, no test table, and {what}; seen: {found.seen()}"
+            f"which are the test images? There is no sample submission, no test table, and {what}; seen: "
+            f"{found.seen()}; --no-test if there are none"
         )
     files = [file for file in found.images if file.startswith(f"{top[0]}/")]
     deep = any(file.count("/") > top[0].count("/") + 1 for file in files)

@@ -75,6 +75,7 @@ class Survey:
         parts += [
             f"{name} ({', '.join(_short(list(table.rows.columns)))})" for name, table in list(self.tables.items())[:6]
         ]
+        parts += [f"{name} (not read: {reason})" for name, reason in list(self.unreadable.items())[:2]]
         return "; ".join(parts) or "nothing that looks like an image or a table"
 
 
@@ -90,7 +91,9 @@ def survey(root: Path) -> Survey:
         except DataError as error:
             unreadable[file] = str(error)
             continue
-        if len(table.rows) and not (file.endswith(".txt") and table.rows.shape[1] < 2):
+        if not len(table.rows):
+            unreadable[file] = "it has a header but no rows"
+        elif not (file.endswith(".txt") and table.rows.shape[1] < 2):
             found[file] = table
     made = Survey(files, found, unreadable)
     if not made.images:

@@ -9,8 +9,11 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from goulot.errors import ParamsError
 from goulot.learners import Context, Estimator
 from goulot.params import Section
+
+MOST_TREES = 60_000  # over all classes, labels or numbers
 
 
 class Params(Section):
@@ -68,5 +71,12 @@ class Boosted:
 
 
 def make(params: Params, context: Context) -> Estimator:
-    """New boosted trees."""
+    """New boosted trees. Raises ParamsError where the classes, labels or numbers would make too many of them."""
+    count = 1 if context.target.task == "binary" else len(context.target.names)
+    if params.trees * count > MOST_TREES:
+        fix = f"set its trees to {MOST_TREES // count}, or take it" if count <= MOST_TREES else "take it"
+        raise ParamsError(
+            f"lightgbm: {params.trees} trees for each of {count:,} names make {params.trees * count:,}, more than "
+            f"{MOST_TREES:,}; {fix} out of learn.learners"
+        )
     return Boosted(params, context)

@@ -11,9 +11,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from goulot.errors import ParamsError
 from goulot.folds import inner
 from goulot.learners import Context, Estimator
 from goulot.params import Section
+
+MOST_CLASSES = 300  # a machine for each pair of classes: 44,850
+VALUES = 2**24  # of all pairs at a time: 128 MiB
 
 
 class Params(Section):
@@ -111,7 +115,12 @@ class _Machine:
 
 
 def _values(machine: SVC | SVR, X: np.ndarray) -> np.ndarray:
-    return np.asarray(machine.decision_function(X) if isinstance(machine, SVC) else machine.predict(X))
+    """Decision values, the rows in parts: for each there is one value a pair of classes at first."""
+    if not isinstance(machine, SVC):
+        return np.asarray(machine.predict(X))
+    classes = len(machine.classes_)
+    step = max(1, VALUES // (classes * (classes - 1) // 2))
+    return np.concatenate([machine.decision_function(X[i : i + step]) for i in range(0, len(X), step)])
 
 
 class _UnitVariance(StandardScaler):  # type: ignore[misc]
@@ -128,5 +137,11 @@ class _UnitVariance(StandardScaler):  # type: ignore[misc]
 
 
 def make(params: Params, context: Context) -> Estimator:
-    """New support vector machines."""
+    """New support vector machines. Raises ParamsError where there are too many classes for one of each pair."""
+    classes = len(context.target.names)
+    if context.target.exclusive and classes > MOST_CLASSES:
+        raise ParamsError(
+            f"svm fits a machine for each pair of classes, of which {classes:,} classes make "
+            f"{classes * (classes - 1) // 2:,}; it takes {MOST_CLASSES} classes at most: take it out of learn.learners"
+        )
     return Svm(params, context)

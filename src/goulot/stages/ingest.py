@@ -11,7 +11,7 @@ from pydantic import Field
 from goulot import dataset, images, labelling, layout, tables, targets
 from goulot.artifacts import write_json, write_table
 from goulot.dataset import Listing
-from goulot.errors import DataError
+from goulot.errors import DataError, choices
 from goulot.params import Section
 from goulot.patterns import Files
 from goulot.progress import track
@@ -19,6 +19,7 @@ from goulot.targets import Target
 
 SAMPLE = "sample_submission.csv"
 ASIDE = ["image_id", "split", "id", "file", "reason"]
+DROPPED = "ingest.drop leaves it out"
 log = logging.getLogger("goulot")
 
 
@@ -26,7 +27,7 @@ class Params(Section):
     """How the competition's files are laid out below `data/raw/`."""
 
     train: dataset.LabelledImages = Field(description="the training images and their labels")
-    test: dataset.Images = Field(description="the test images")
+    test: dataset.Images | None = Field(description="the test images; null where there are none")
     task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = Field(
         "auto", description="auto reads it off the labels and the sample submission"
     )
@@ -34,6 +35,7 @@ class Params(Section):
         SAMPLE, description="the sample submission below data/raw; that of the usual name may be missing"
     )
     extra: list[str] = Field([], description="columns of both tables that the learners are given beside the features")
+    drop: list[str] = Field([], description="ids of training images to leave out, as data/review/doubts.csv has them")
     unlabelled: Literal["refuse", "quarantine"] = Field("refuse", description="a training row without a label")
     max_quarantined: float = Field(
         0.02, ge=0, le=1, description="largest share of unreadable images; above it the run stops"
@@ -46,7 +48,7 @@ def run(params: Params) -> None:
     """Write the manifest, the target, the extra columns, the quarantine and the shards."""
     shutil.rmtree(layout.INGEST, ignore_errors=True)
     files = Files(layout.RAW)
-    train, test, unlabelled = _listed(params, files)
+    train, test, left = _listed(params, files)
     sample = _sample(params)
     found = labelling.target(train.cells, params.train.columns, params.train.separator, params.task, sample)
     labels = labelling.columns(train.cells, params.train.columns, params.train.separator, found)
@@ -56,11 +58,11 @@ def run(params: Params) -> None:
     _stop_if_too_many(bad, len(table), params.max_quarantined)
     manifest = _packed(good.drop(columns="reason"), params.shard_mib)
     _refuse_lost_classes(manifest, found)
-    aside = pd.concat([bad, unlabelled, _unlisted(params, files, pd.concat([table, unlabelled]))])[ASIDE]
+    aside = pd.concat([bad, left, _unlisted(params, files, pd.concat([table, left]))])[ASIDE]
     write_table(layout.MANIFEST, manifest)
     write_table(layout.QUARANTINE, aside.reset_index(drop=True))
     targets.write(found)
-    write_table(layout.SAMPLE_SUBMISSION, _made_up(test, found) if sample is None else sample)
+    write_table(layout.SAMPLE_SUBMISSION, _made_up(test, found) if sample is None or params.test is None else sample)
     if params.extra:
         write_table(layout.EXTRA, _extra(params, train, test, manifest))
     write_json(layout.metrics(layout.INGEST), _summary(manifest, aside, found))
@@ -68,12 +70,13 @@ def run(params: Params) -> None:
 
 
 def _listed(params: Params, files: Files) -> tuple[Listing, Listing, pd.DataFrame]:
-    """The labelled training rows, the test rows, and the training rows without a label, which have a reason."""
-    test = dataset.listing(files, params.test, "test")
+    """The labelled training rows, the test rows, and the training rows that are left out, which have a reason."""
+    test = dataset.listing(files, params.test, "test") if params.test else dataset.nothing("test")
     # Class folders beside the test folder: a pattern such as {label}/{id}.jpg would take the test set for a class.
     train = dataset.listing(files, params.train, "train", leave_out=frozenset(test.rows["file"]))
     if params.train.table is not None:
         train.cells[params.train.columns] = _label_cells(params, train)
+    train, dropped = _dropped(params, train)
     blank = pd.Series(False, index=train.rows.index)
     if params.train.separator is None:
         for name in params.train.columns:
@@ -83,7 +86,18 @@ def _listed(params: Params, files: Files) -> tuple[Listing, Listing, pd.DataFram
             f"{blank.index[blank][0]}: {' or '.join(map(repr, params.train.columns[:3]))} is empty "
             f"({int(blank.sum())} such rows); ingest.unlabelled: quarantine sets them aside"
         )
-    return train.only(~blank), test, train.rows[blank].assign(reason="it has no label")
+    return train.only(~blank), test, pd.concat([train.rows[blank].assign(reason="it has no label"), dropped])
+
+
+def _dropped(params: Params, train: Listing) -> tuple[Listing, pd.DataFrame]:
+    """The training rows that stay, and those of `ingest.drop`."""
+    ids = train.rows["image_id"]
+    unknown = sorted(set(params.drop) - set(ids))
+    if unknown:
+        known = choices("training image", unknown[0], ids.head(3), "there are for example")
+        raise DataError(f"params.yaml: ingest.drop: {known} ({len(unknown)} such ids)")
+    out = ids.isin(params.drop)
+    return train.only(~out), train.rows[out].assign(reason=DROPPED)
 
 
 def _label_cells(params: Params, train: Listing) -> pd.DataFrame:
@@ -97,7 +111,13 @@ def _label_cells(params: Params, train: Listing) -> pd.DataFrame:
 def _sample(params: Params) -> pd.DataFrame | None:
     if params.sample == SAMPLE and not (layout.RAW / params.sample).is_file():
         return None
-    return tables.read(layout.RAW, params.sample).rows
+    sample = tables.read(layout.RAW, params.sample).rows
+    if sample.empty:
+        raise DataError(
+            f"{layout.RAW / params.sample} has a header but no rows; a submission takes its ids from them: complete "
+            "it, or take it away if a submission is to have every test image"
+        )
+    return sample
 
 
 def _made_up(test: Listing, found: Target) -> pd.DataFrame:
@@ -138,18 +158,22 @@ def _refuse_lost_classes(manifest: pd.DataFrame, found: Target) -> None:
 def _unlisted(params: Params, files: Files, table: pd.DataFrame) -> pd.DataFrame:
     """Images that no table names, and files whose names no table can hold."""
     used = frozenset(table["file"])
-    rows = [(file, "no table names it") for file in dataset.unlisted(files, [params.train, params.test], used)]
+    rows = [
+        (file, "no table names it")
+        for file in dataset.unlisted(files, [s for s in (params.train, params.test) if s], used)
+    ]
     rows += [(ascii(file)[1:-1], "its name is not UTF-8") for file in files.unnameable]
     return pd.DataFrame([("", "", "", *row) for row in rows], columns=ASIDE, dtype=object)
 
 
 def _extra(params: Params, train: Listing, test: Listing, manifest: pd.DataFrame) -> pd.DataFrame:
     """image_id and the extra columns: float64 with NaN where a cell is empty, or text where one is no number."""
-    for part, spec, split in ((train, params.train, "train"), (test, params.test, "test")):
+    parts = [(train, params.train, "train"), *([(test, params.test, "test")] if params.test else [])]
+    for part, spec, split in parts:
         lacking = [name for name in params.extra if name not in part.cells]
         if lacking:
             raise DataError(f"ingest.extra names {lacking[0]!r}, which ingest.{split} ({spec.table}) lacks")
-    cells = pd.concat([part.cells[params.extra].set_axis(part.rows["image_id"]) for part in (train, test)])
+    cells = pd.concat([part.cells[params.extra].set_axis(part.rows["image_id"]) for part, _, _ in parts])
     table = manifest[["image_id"]].copy()
     for name in params.extra:
         text = cells[name].where(~tables.is_blank(cells[name]))
@@ -164,7 +188,8 @@ def _summary(manifest: pd.DataFrame, aside: pd.DataFrame, found: Target) -> dict
         "train_images": int((manifest["split"] == "train").sum()),
         "test_images": int((manifest["split"] == "test").sum()),
         "classes": len(found.names),
-        "quarantined": int((aside["split"] != "").sum()),
+        "quarantined": int(((aside["split"] != "") & (aside["reason"] != DROPPED)).sum()),
+        "dropped": int((aside["reason"] == DROPPED).sum()),
         "unlisted": int((aside["split"] == "").sum()),
     }
 

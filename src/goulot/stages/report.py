@@ -27,7 +27,9 @@ class Params(Section):
     """What the page shows."""
 
     title: str = Field("goulot", description="the page's heading")
-    rows: int = Field(8, ge=1, le=1000, description="rows of the submission and of the quarantine shown")
+    rows: int = Field(
+        8, ge=1, le=1000, description="rows of the submission, of the quarantine and of the doubted labels shown"
+    )
 
 
 def run(params: Params) -> None:
@@ -38,7 +40,8 @@ def run(params: Params) -> None:
     oof = read_table(layout.BLEND_OOF).set_index("image_id").loc[known.images["image_id"]]
     page = reporting.render(
         title=params.title, lead=_lead(board, oof, known), warnings=_warnings(),
-        sections=[_models(board, oof, known), _features(), _data(params), _submission(params), _cost()],
+        sections=[_models(board, oof, known), _features(), _data(params), _doubts(params), _submission(params),
+                  _cost()],
     )  # fmt: skip
     write_text(layout.REPORT_PAGE, page)
     _print(board)
@@ -73,6 +76,13 @@ def _warnings() -> list[str]:
     lines = []
     if ingest["quarantined"]:
         lines.append(f"{ingest['quarantined']} images could not be used and were set aside.")
+    if filled := read_json(layout.metrics(layout.SUBMIT))["filled_by_prior"]:
+        lines.append(f"{filled} rows of the submission are the training set's prior: their images could not be used.")
+    if ingest["dropped"]:
+        lines.append(
+            f"{ingest['dropped']} training images were left out by ingest.drop: the scores are over the others, "
+            "and cannot be compared with those of a run that had them."
+        )
     if ingest["unlisted"]:
         lines.append(f"{ingest['unlisted']} image files are named by no table, or have names that no table can hold.")
     if audit["pairs_across_train_and_test"]:
@@ -160,7 +170,23 @@ def _targets(train: pd.DataFrame, target: Target) -> Table:
     return Table.of(f"Training images by {kind}{least}", table.head(MAX_MATRIX))
 
 
+def _doubts(params: Params) -> reporting.Section:
+    text = dict.fromkeys(("image_id", "file", "name", "given", "suggested"), str)
+    found = pd.read_csv(layout.DOUBTS, dtype=text, keep_default_na=False)
+    images = read_json(layout.metrics(layout.REVIEW))["images_doubted"]
+    lines = [f"The out-of-fold predictions doubt labels of {images:,} training images. Nothing was left out for it."]
+    if not images:
+        return reporting.Section("Labels in doubt", lines)
+    lines.append("`goulot drop ID...` leaves those out that you agree with, `goulot drop --doubted` all of them.")
+    return reporting.Section(
+        "Labels in doubt", lines, [Table.of(f"The most doubtful ({layout.DOUBTS})", found.head(params.rows))],
+        [Picture.of("What was given, and what is suggested", layout.DOUBTS_SHEET)],
+    )  # fmt: skip
+
+
 def _submission(params: Params) -> reporting.Section:
+    if not layout.SUBMISSION.is_file():
+        return reporting.Section("Submission", ["There is no test set, and so nothing to submit."])
     rows = pd.read_csv(layout.SUBMISSION, dtype=str, keep_default_na=False)
     return reporting.Section(
         "Submission",
@@ -171,7 +197,7 @@ def _submission(params: Params) -> reporting.Section:
 
 def _cost() -> reporting.Section:
     families = [("extract", "backbones"), ("learn", "learners"), ("finetune", "networks")]
-    stages = ["fetch", "ingest", "augment", "audit", "split", "rank", "blend", "submit"]
+    stages = ["fetch", "ingest", "augment", "audit", "split", "rank", "blend", "review", "submit"]
     stages += [f"{stage}@{name}" for stage, family in families for name in members(stage, family, least=0)]
     stages = [stage for stage in stages if layout.times(stage).is_file()]
     rows = [
@@ -205,4 +231,5 @@ def _print(board: pd.DataFrame) -> None:
         table.add_row(name, f"{row['weight']:.2f}", *numbers, _seconds(_stage(name)))
     console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 100)
     console.print(table)
-    console.print(f"submission: {layout.SUBMISSION}\nreport:     {layout.REPORT_PAGE}", highlight=False)
+    written = layout.SUBMISSION if layout.SUBMISSION.is_file() else "none, as there is no test set"
+    console.print(f"submission: {written}\nreport:     {layout.REPORT_PAGE}", highlight=False)
