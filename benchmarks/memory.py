@@ -27,7 +27,7 @@ PARAMS = {
         "test": {"table": "test.csv", "id": "id", "image": "train/{id}.jpg"},
     },
     "augment": {"views": 0},
-    "audit": {},
+    "audit": {"backbone": "r18"},
     "extract": {
         "dtype": "float32", "runtime": "torch", "batch": 64,
         "backbones": {"r18": {"model": "resnet18", "weights": "random", "input_size": 32, "maps": ["s5"]}},

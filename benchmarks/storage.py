@@ -41,11 +41,13 @@ def main() -> None:
         print("kept                              bytes   compressed   ROC AUC   accuracy")
         for form in ("float16", "int8"):
             params["extract"]["maps"] = form
+            params["audit"]["backbone"] = args.backbone
             YAML().dump(params, Path("params.yaml"))
-            stages = ("fetch", "ingest", "augment", "audit", "split") if form == "float16" else ()
-            for stage in stages:
+            for stage in ("fetch", "ingest", "augment") if form == "float16" else ():
                 goulot(stage)
             goulot("extract", args.backbone)
+            for stage in ("audit", "split") if form == "float16" else ():
+                goulot(stage)
             lines(args.backbone, form)
 
 

@@ -18,7 +18,7 @@ from goulot import cli
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
-READY = ("fetch", "ingest", "augment", "audit", "split", "extract tiny")
+READY = ("fetch", "ingest", "augment", "extract tiny", "audit", "split")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,13 +2,15 @@
 
 import shutil
 
+import imagehash
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from goulot import duplicates, layout
+from goulot import layout
 from goulot.artifacts import read_json, read_table
+from goulot.duplicates import candidates, thumbnails
 from tests.tiny import Workspace
 
 
@@ -29,7 +31,7 @@ def _groups() -> pd.Series:
 
 def test_a_copy_is_missed_or_another_image_taken_for_one(workspace: Workspace) -> None:
     _plant(workspace)
-    workspace.run("fetch", "ingest", "audit")
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit")
     found = {frozenset(ids) for ids in _groups().groupby(_groups()).groups.values()}
     assert found == {
         frozenset({"train/train001", "test/test001"}),
@@ -39,14 +41,21 @@ def test_a_copy_is_missed_or_another_image_taken_for_one(workspace: Workspace) -
     summary = read_json(layout.metrics(layout.AUDIT))
     assert summary["pairs_of_equal_bytes"] == 1
     assert summary["pairs_across_train_and_test"] == 2
-    assert read_table(layout.PAIRS)["kind"].tolist().count("hash") == 2
+    pairs = read_table(layout.PAIRS)
+    assert pairs["kind"].tolist().count("hash") == 2
+    assert pairs["distance"].max() < 0.2
+    twins = pd.read_csv(layout.TWINS).set_index("test")
+    assert twins["train"].to_dict() == {"test/test001": "train/train001", "test/test003": "train/train003"}
+    assert twins.loc["test/test001", "label"] == "cracked"
+    assert summary["test_images_with_a_twin_in_train"] == 2
+    assert not (layout.AUDIT / "thumbnails.npy").exists()
     with Image.open(layout.CONTACT_SHEET) as sheet:
         assert sheet.width > 200
 
 
 def test_a_copy_is_dealt_into_another_fold(workspace: Workspace) -> None:
     _plant(workspace)
-    workspace.run("fetch", "ingest", "audit", "split")
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit", "split")
     fold = read_table(layout.FOLDS).set_index("image_id")["fold"]
     assert fold["train/train002"] == fold["train/train022"]
     assert len(fold) == 60
@@ -62,18 +71,44 @@ def test_a_large_group_is_merged_unasked_or_goes_unreported(
     for number in range(1, 9):  # nine near-copies, two of them equal to the byte
         original.save(train / f"train{number:03d}.png", "JPEG", quality=98 - min(number, 7))
     workspace.set("audit.merge_large", merge)
-    workspace.run("fetch", "ingest", "audit")
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit")
     assert sorted(_groups().value_counts()) == ([9] if merge else [2])
     assert read_json(layout.metrics(layout.AUDIT))["groups_doubted"] == 1
     assert ("kept together" if merge else "not merged") in caplog.text
     assert "a group of 9 near-identical images" in caplog.text
 
 
-def test_pairs_across_blocks_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "BLOCK", 7)
-    hashes = np.random.default_rng(0).integers(0, 2**63, (40, 4), dtype=np.uint64)
-    hashes[33] = hashes[2]
-    hashes[39] = hashes[2] ^ np.uint64(5)
-    expected = {(2, 33, 0), (2, 39, 8), (33, 39, 8)}
-    assert set(duplicates.near_pairs(hashes, 8)) == expected
-    assert set(duplicates.near_pairs(hashes, 7)) == {(2, 33, 0)}
+TURNS = {
+    "mirrored": Image.Transpose.FLIP_LEFT_RIGHT,
+    "upside down": Image.Transpose.FLIP_TOP_BOTTOM,
+    "turned left": Image.Transpose.ROTATE_90,
+    "turned right": Image.Transpose.ROTATE_270,
+}
+
+
+def test_a_turned_mirrored_cropped_or_darker_copy_is_missed_or_its_other_label_unsaid(workspace: Workspace) -> None:
+    train = workspace.competition / "train"
+    expected = set()
+    for number, turn in enumerate(TURNS.values()):
+        with Image.open(train / f"train{number:03d}.png") as image:
+            image.transpose(turn).save(train / f"train{number + 31:03d}.png")
+        expected.add(frozenset({f"train/train{number:03d}", f"train/train{number + 31:03d}"}))
+    with Image.open(train / "train010.png") as image:
+        image.crop((0, 6, 58, 64)).save(train / "train041.png")
+    with Image.open(train / "train011.png") as image:
+        image.point(lambda value: round(value * 0.7)).save(train / "train042.png")
+    expected |= {frozenset({f"train/train{n:03d}", f"train/train{n + 31:03d}"}) for n in (10, 11)}
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit")
+    assert {frozenset(ids) for ids in _groups().groupby(_groups()).groups.values()} == expected
+    conflicts = pd.read_csv(layout.CONFLICTS)
+    assert {frozenset(pair) for pair in conflicts[["a", "b"]].to_numpy()} == expected
+    assert set(conflicts["label_a"] + conflicts["label_b"]) == {"goodcracked", "crackedgood"}
+
+
+def test_the_hash_of_a_pose_is_not_that_of_the_posed_image() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
+    found = candidates.perceptual_hashes(pixels[None])[0]
+    half = Image.fromarray(thumbnails.halved(pixels[None])[0].round().astype(np.uint8))
+    for pose in range(len(thumbnails.POSES)):
+        bits = imagehash.phash(Image.fromarray(thumbnails.posed(np.asarray(half), pose)), hash_size=16).hash
+        assert (np.unpackbits(found[pose]) != bits.ravel()).sum() <= 2, thumbnails.POSES[pose]

@@ -134,7 +134,7 @@ def test_a_class_of_one_image_stops_the_run(workspace: Workspace, caplog: pytest
     table = pd.read_csv(workspace.competition / "train.csv")
     table.loc[0, "label"] = "odd"
     table.to_csv(workspace.competition / "train.csv", index=False)
-    workspace.run("fetch", "ingest", "audit", "split")
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit", "split")
     assert "1 classes have a single image, first odd" in caplog.text
 
 

@@ -33,7 +33,7 @@ def prepared(handful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     made.params["augment"]["views"] = 0
     made.params["learn"]["learners"] = {"logistic": {"kind": "logistic"}}
     made.write()
-    made.run("fetch", "ingest", "augment", "audit", "split")
+    made.run("fetch", "ingest", "augment", "extract tiny", "audit", "split")
     return made
 
 

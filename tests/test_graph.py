@@ -37,7 +37,9 @@ def _resolved() -> dict[str, dict[str, Any]]:
     stages = {}
     for name, stage in DVC["stages"].items():
         if "foreach" not in stage:
-            stages[name] = _filled(stage, {"fetch.watch": PARAMS["fetch"]["watch"]})
+            stages[name] = _filled(
+                stage, {"fetch.watch": PARAMS["fetch"]["watch"], "audit.backbone": PARAMS["audit"]["backbone"]}
+            )
             continue
         members = PARAMS
         for part in stage["foreach"].removeprefix("${").removesuffix("}").split("."):
@@ -117,6 +119,8 @@ def read_by(name: str) -> set[Path]:
     family = {layout.features: layout.EXTRACT, layout.learned: layout.LEARN, layout.finetuned: layout.FINETUNE}
     if name.startswith("finetune@"):  # one network's features alone: another network must not train it anew
         family[layout.features] = layout.features(STAGES[name]["params"][0].rpartition(".")[2])
+    if name == "audit":  # one fixed backbone's: another must not move a fold
+        family[layout.features] = layout.features(PARAMS["audit"]["backbone"])
     for module in modules_of(name):
         for node in ast.walk(_tree(module)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "layout":

@@ -123,7 +123,7 @@ def params(competition: Path) -> dict[str, Any]:
             "device": "cpu", "dtype": "float32", "batch": 8, "threads": 2, "runtime": "torch",
             "backbones": {"tiny": {"model": "test_efficientnet", "weights": "random", "input_size": 64}},
         },
-        "audit": {},
+        "audit": {"backbone": "tiny", "planted": 60},
         "split": {"folds": 3},
         "rank": {},
         "learn": {

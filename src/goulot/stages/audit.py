@@ -2,18 +2,19 @@
 
 import logging
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import Field
 
-from goulot import duplicates, layout, pictures
-from goulot.artifacts import read_table, write_json, write_table
+from goulot import layout, pictures, targets
+from goulot.artifacts import read_json, read_table, write_json, write_table
+from goulot.duplicates import alignment, candidates, grouping, threshold, thumbnails
+from goulot.errors import ParamsError, choices
+from goulot.features import Features
 from goulot.images import Shards
-from goulot.params import Section
-from goulot.progress import track
+from goulot.params import Section, members
 
 log = logging.getLogger("goulot")
 
@@ -21,60 +22,112 @@ log = logging.getLogger("goulot")
 class Params(Section):
     """When two images count as one, and what to do with groups that grow too large."""
 
-    hash_side: int = Field(
-        16,
-        description="side of the perceptual hash; its square is the number of bits",
-        multiple_of=8,
-        ge=8,
-        le=32,
-    )
-    distance: int = Field(10, ge=0, le=256, description="bits of the hash in which near-duplicates may differ")
+    backbone: str = Field(description="of extract.backbones: its features find candidates; another changes the folds")
+    neighbours: int = Field(4, ge=1, le=50, description="nearest images looked at, by hash and by features")
+    distance: int = Field(90, ge=0, le=256, description="bits of the perceptual hash in which candidates may differ")
+    likeness: float | None = Field(None, gt=0, lt=1, description="from which a pair is one image; empty: from the data")
+    planted: int = Field(240, ge=60, le=10_000, description="copies made of the data's own images to choose it by")
+    seed: int = Field(0, ge=0)
     large_group: float = Field(0.05, gt=0, le=1, description="share of all images above which a group is doubted")
     merge_large: bool = Field(False, description="keep such a group together all the same")
-    threads: int = Field(2, ge=1, le=64, description="images hashed at a time")
+    threads: int = Field(2, ge=1, le=64, description="fixed, since the last bits of a result depend on it")
     pairs_shown: int = Field(12, ge=1, le=100, description="pairs on the contact sheet")
 
 
 def run(params: Params) -> None:
-    """Write groups.parquet (image_id, group), pairs.parquet, a contact sheet and metrics."""
+    """Write groups, pairs, conflicts, twins, the histogram, a contact sheet and metrics."""
+    if params.backbone not in (known := members("extract", "backbones")):
+        raise ParamsError(choices("audit.backbone", params.backbone, known, "extract.backbones has"))
     shutil.rmtree(layout.AUDIT, ignore_errors=True)
-    manifest = read_table(layout.MANIFEST)
+    manifest, target = read_table(layout.MANIFEST), targets.read()
     shards = Shards(layout.SHARDS, manifest)
-    pairs = _pairs(params, manifest, shards)
-    group = duplicates.groups(len(manifest), pairs)
+    pairs, least = _pairs(params, manifest, shards)
+    group = grouping.groups(len(manifest), pairs)
     sizes = np.bincount(group)
     doubted = np.flatnonzero(sizes > max(2, params.large_group * len(manifest)))
     if len(doubted) and not params.merge_large:
-        group = _dissolve(group, doubted, pairs[pairs["kind"] == "bytes"])
+        group = _dissolve(group, doubted, pairs[pairs["kind"].isin(["bytes", "pixels"])])
     if "group" in manifest:
-        group = duplicates.merged(group, manifest["group"])
-    table = manifest[["image_id"]].assign(group=group)
-    write_table(layout.GROUPS, table)
-    ids = manifest["image_id"].to_numpy()
-    write_table(layout.PAIRS, pairs.assign(a=ids[pairs["i"]], b=ids[pairs["j"]])[["a", "b", "distance", "kind"]])
+        group = grouping.merged(group, manifest["group"])
+    write_table(layout.GROUPS, manifest[["image_id"]].assign(group=group))
+    conflicts, twins = grouping.conflicts(manifest, target, pairs), _twins(manifest, pairs)
+    write_table(layout.PAIRS, _named(manifest, pairs))
+    write_table(layout.CONFLICTS, _named(manifest, conflicts, labels=True))
+    write_table(layout.TWINS, twins)
     _sheet(params, manifest, shards, pairs)
     summary = _summary(manifest, pairs, np.bincount(group), len(doubted))
-    write_json(layout.metrics(layout.AUDIT), summary)
+    summary |= {"conflicting_pairs": len(conflicts), "test_images_with_a_twin_in_train": twins["test"].nunique()}
+    write_json(layout.metrics(layout.AUDIT), {**summary, "least_likeness": round(least, 6)})
     _report(summary, sizes, doubted, params)
+    log.info("a pair is one image from a likeness of %.4f on (%s)", least, "params.yaml" if params.likeness else "data")
 
 
-def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards) -> pd.DataFrame:
-    def hashed(place: tuple[str, int, str]) -> np.ndarray:
-        return duplicates.perceptual_hash(shards.decode(*place), params.hash_side)
+def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards) -> tuple[pd.DataFrame, float]:
+    """The pairs that count (i < j, kind, likeness, distance, pose) and the threshold, whose histogram is written."""
+    kept = layout.AUDIT / "thumbnails.npy"
+    digests, small = thumbnails.read(manifest, shards, kept, params.threads)
+    hashes = candidates.perceptual_hashes(small)
+    near = {
+        "bytes": candidates.equal(manifest["sha256"].to_numpy()),
+        "pixels": candidates.equal(digests),
+        "hash": candidates.near_hashes(hashes, params.distance, params.neighbours, params.threads)[:, :2],
+        "features": candidates.near_features(_features(params, manifest), params.neighbours, params.threads),
+    }
+    parts = [pd.DataFrame(found, columns=["i", "j"], dtype=int).assign(kind=kind) for kind, found in near.items()]
+    found = pd.concat(parts).drop_duplicates(["i", "j"], ignore_index=True)
+    aligned = alignment.align(small, found[["i", "j"]].to_numpy(), params.threads)
+    same = found["kind"].isin(["bytes", "pixels"]).to_numpy()
+    likeness = np.where(same, 1.0, aligned.likeness.astype(float)).round(6)
+    pose = np.array(thumbnails.POSES)[np.where(same, 0, aligned.pose)]
+    found = found.assign(likeness=likeness, distance=(1 - likeness).round(6), pose=pose)
+    copies = _planted(params, manifest, shards, small)
+    least = params.likeness or threshold.choose(copies, likeness[~same], len(manifest))
+    write_table(layout.LIKENESS, threshold.histogram(copies, likeness[~same], least))
+    kept.unlink()
+    found = found[same | (likeness >= least)]
+    return found.sort_values(["distance", "i", "j"], ignore_index=True), least
 
-    places = list(zip(manifest["shard"], manifest["row"], manifest["image_id"], strict=True))
-    with ThreadPoolExecutor(params.threads) as pool:
-        hashes = np.stack(list(track(pool.map(hashed, places), total=len(places), unit="images", label="audit")))
-    pairs = pd.DataFrame(duplicates.near_pairs(hashes, params.distance), columns=["i", "j", "distance"], dtype=int)
-    content = manifest["sha256"].to_numpy()
-    equal = content[pairs["i"]] == content[pairs["j"]]
-    return pairs.assign(kind=np.where(equal, "bytes", "hash")).sort_values(["distance", "i", "j"], ignore_index=True)
+
+def _features(params: Params, manifest: pd.DataFrame) -> np.ndarray:
+    """The deepest vector of the images as they are, float32 (images, channels)."""
+    columns = read_json(layout.features(params.backbone) / "meta.json")["columns"]
+    deepest = max(sorted(columns), key=lambda name: (name == "head", columns[name]["multiply_adds"]))
+    return Features(manifest[["image_id"]].assign(view=0)).read([(params.backbone, deepest)])
+
+
+def _planted(params: Params, manifest: pd.DataFrame, shards: Shards, small: np.ndarray) -> np.ndarray:
+    """The likeness of a sample of images to copies made of them, (copies,)."""
+    rows = np.random.default_rng(params.seed).choice(
+        len(manifest), params.planted, replace=len(manifest) < params.planted
+    )
+    places = manifest.iloc[rows][["shard", "row", "image_id"]].itertuples(index=False)
+    made = [threshold.planted(shards.decode(*place), number) for number, place in enumerate(places)]
+    pairs = np.arange(2 * len(rows)).reshape(2, -1).T
+    return alignment.align(np.concatenate([small[rows], np.stack(made)]), pairs, params.threads).likeness
+
+
+def _named(manifest: pd.DataFrame, pairs: pd.DataFrame, *, labels: bool = False) -> pd.DataFrame:
+    ids, said = manifest["image_id"].to_numpy(), manifest["label"].to_numpy()
+    more = {"label_a": said[pairs["i"]], "label_b": said[pairs["j"]]} if labels else {}
+    table = pairs.assign(a=ids[pairs["i"]], b=ids[pairs["j"]], **more)
+    return table[["a", "b", *more, "kind", "likeness", "distance", "pose"]]
+
+
+def _twins(manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Test images with a training image that shows the same: test, train, its label, likeness, kind."""
+    train = (manifest["split"] == "train").to_numpy()
+    across = pairs[train[pairs["i"]] != train[pairs["j"]]]
+    known = np.where(train[across["i"]], across["i"], across["j"])
+    asked = np.where(train[across["i"]], across["j"], across["i"])
+    ids, label = manifest["image_id"].to_numpy(), manifest["label"].to_numpy()
+    columns = {"test": ids[asked], "train": ids[known], "label": label[known]}
+    return pd.DataFrame({**columns, "likeness": across["likeness"].to_numpy(), "kind": across["kind"].to_numpy()})
 
 
 def _dissolve(group: np.ndarray, doubted: np.ndarray, exact: pd.DataFrame) -> np.ndarray:
     """Take the doubted groups apart down to images of equal bytes."""
     inside = np.isin(group, doubted)
-    return np.where(inside, duplicates.groups(len(group), exact) + group.max() + 1, group)
+    return np.where(inside, grouping.groups(len(group), exact) + group.max() + 1, group)
 
 
 def _sheet(params: Params, manifest: pd.DataFrame, shards: Shards, pairs: pd.DataFrame) -> None:
@@ -85,7 +138,7 @@ def _sheet(params: Params, manifest: pd.DataFrame, shards: Shards, pairs: pd.Dat
     rows = []
     for pair in pairs.head(params.pairs_shown).itertuples():
         (one, name), (other, other_name) = shown(int(str(pair.i))), shown(int(str(pair.j)))
-        rows.append([(one, name), (other, f"{other_name} ({pair.distance} bits)")])
+        rows.append([(one, name), (other, f"{other_name} {pair.distance:.4f} {pair.kind}")])
     pictures.sheet(rows, layout.CONTACT_SHEET)
 
 
@@ -93,7 +146,9 @@ def _summary(manifest: pd.DataFrame, pairs: pd.DataFrame, sizes: np.ndarray, dou
     split = manifest["split"].to_numpy()
     return {
         "pairs_of_equal_bytes": int((pairs["kind"] == "bytes").sum()),
+        "pairs_of_equal_pixels": int((pairs["kind"] == "pixels").sum()),
         "pairs_of_near_equal_hash": int((pairs["kind"] == "hash").sum()),
+        "pairs_of_near_features": int((pairs["kind"] == "features").sum()),
         "pairs_across_train_and_test": int((split[pairs["i"]] != split[pairs["j"]]).sum()),
         "groups_of_two_or_more": int((sizes > 1).sum()),
         "groups_doubted": doubted,

@@ -1,0 +1,1 @@
+"""Duplicates and near-duplicates: candidates, how alike two images are, the threshold, groups."""
