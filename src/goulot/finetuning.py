@@ -34,9 +34,9 @@ FEW = 16  # rows: the statistics of so few would be noise, and those of ImageNet
 class Recipe(MapRecipe):
     """A tap, and how what follows it is trained: AdamW, one cycle, the slower the further a layer is from the end."""
 
-    epochs: int = Field(8, ge=0, description="each shows a random view of every image; 0 fits the classifier alone")
-    batch: int = Field(64, ge=2, description="images a step")
-    learning_rate: float = Field(3e-4, gt=0, description="largest rate of the network's last layer")
+    epochs: int = Field(15, ge=0, description="each shows a random view of every image; 0 fits the classifier alone")
+    batch: int = Field(32, ge=2, description="images a step")
+    learning_rate: float = Field(1e-3, gt=0, description="largest rate of the network's last layer")
     classifier_rate: float = Field(2e-3, gt=0, description="largest rate of the classifier")
     layer_decay: float = Field(0.9, gt=0, le=1, description="a layer's rate in terms of the next one's")
     weight_decay: float = Field(0.05, ge=0)

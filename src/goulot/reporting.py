@@ -123,6 +123,18 @@ def confusion_figure(counts: pd.DataFrame) -> Figure:
     return figure
 
 
+def likeness_figure(counts: pd.DataFrame, least: float) -> Figure:
+    """Pairs by likeness (columns likeness, what, pairs), on the scale -log10(1 - likeness), and the threshold."""
+    figure, axes = _axes("likeness", "pairs", (8, 3.4))
+    for what, rows in counts.groupby("what", sort=False):
+        axes.step(-np.log10(1 - rows["likeness"]), rows["pairs"], where="post", label=str(what))
+    axes.axvline(-np.log10(1 - least), color="gray", linestyle="--", label=f"threshold {least:.4f}")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_xticks(range(6), ["0", "0.9", "0.99", "0.999", "0.9999", "0.99999"])
+    axes.legend(fontsize=8)
+    return figure
+
+
 def scatter_figure(y: np.ndarray, p: np.ndarray, name: str) -> Figure:
     """Predicted against actual numbers."""
     figure, axes = _axes(f"actual {name}", f"predicted {name}", (4.6, 4.2))

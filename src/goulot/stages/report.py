@@ -40,8 +40,8 @@ def run(params: Params) -> None:
     oof = read_table(layout.BLEND_OOF).set_index("image_id").loc[known.images["image_id"]]
     page = reporting.render(
         title=params.title, lead=_lead(board, oof, known), warnings=_warnings(),
-        sections=[_models(board, oof, known), _features(), _data(params), _doubts(params), _submission(params),
-                  _cost()],
+        sections=[_models(board, oof, known), _features(), _data(params), _duplicates(params), _doubts(params),
+                  _submission(params), _cost()],
     )  # fmt: skip
     write_text(layout.REPORT_PAGE, page)
     _print(board)
@@ -90,6 +90,8 @@ def _warnings() -> list[str]:
             f"{audit['pairs_across_train_and_test']} pairs of near-identical images have one in the training and one "
             "in the test set."
         )
+    if audit["conflicting_pairs"]:
+        lines.append(f"{audit['conflicting_pairs']} pairs of near-identical training images bear different labels.")
     if audit["groups_doubted"]:
         lines.append(
             f"{audit['groups_doubted']} very large groups of near-identical images were found (see audit.merge_large)."
@@ -150,10 +152,28 @@ def _data(params: Params) -> reporting.Section:
     if len(quarantine):
         tables.append(Table.of("Images set aside", quarantine[["split", "file", "reason"]].head(params.rows)))
     pictures = [Picture.of("A few images and their augmented views", layout.PREVIEW)]
-    if len(read_table(layout.PAIRS)):
-        pictures.append(Picture.of("The nearest pairs of images", layout.CONTACT_SHEET))
     train, test = ((manifest["split"] == part).sum() for part in ("train", "test"))
     return reporting.Section("Data", [f"{train:,} training and {test:,} test images."], tables, pictures)
+
+
+def _duplicates(params: Params) -> reporting.Section:
+    pairs, likeness = read_table(layout.PAIRS), pd.read_csv(layout.LIKENESS)
+    least = read_json(layout.metrics(layout.AUDIT))["least_likeness"]
+    lines = [
+        f"{len(pairs):,} pairs of images count as one image each: laid on each other, in any pose, their likeness is "
+        f"{least:.4f} or more. No fold parts them."
+    ]
+    tables = []
+    for path, what in ((layout.CONFLICTS, "Duplicates of different labels"), (layout.TWINS, "Test images in training")):
+        found = pd.read_csv(path, dtype=dict.fromkeys(("a", "b", "label_a", "label_b", "test", "train", "label"), str))
+        if len(found):
+            caption = f"{what}: {min(params.rows, len(found))} of {len(found):,} ({path})"
+            tables.append(Table.of(caption, found.head(params.rows)))
+    figure = reporting.likeness_figure(likeness, least)
+    pictures = [Picture.of("Likeness of planted copies and of candidate pairs; duplicates are to the right", figure)]
+    if len(pairs):
+        pictures.append(Picture.of("The nearest pairs of images", layout.CONTACT_SHEET))
+    return reporting.Section("Duplicates", lines, tables, pictures)
 
 
 def _targets(train: pd.DataFrame, target: Target) -> Table:
