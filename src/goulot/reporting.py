@@ -130,6 +130,7 @@ def likeness_figure(counts: pd.DataFrame, least: float) -> Figure:
         axes.step(-np.log10(1 - rows["likeness"]), rows["pairs"], where="post", label=str(what))
     axes.axvline(-np.log10(1 - least), color="gray", linestyle="--", label=f"threshold {least:.4f}")
     axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(bottom=0)
     axes.set_xticks(range(6), ["0", "0.9", "0.99", "0.999", "0.9999", "0.99999"])
     axes.legend(fontsize=8)
     return figure

@@ -17,6 +17,7 @@ LEAST, MOST = 0.8, 0.9999
 STEPS = 2000
 ASSUMED = 0.01  # copies, as a share of the images, where fewer are seen
 SLACK = 0.005
+FEWEST = 20  # pairs that a tail is told from
 
 
 def _jpeg(image: Image.Image) -> Image.Image:
@@ -50,7 +51,8 @@ def choose(copies: np.ndarray, candidates: np.ndarray, images: int) -> float:
     good, seen = np.sort(_scale(copies)), np.sort(_scale(candidates))
     at = np.linspace(_scale(np.array(LEAST)), _scale(np.array(MOST)), STEPS)
     recall = 1 - np.searchsorted(good, at) / len(good)
-    false = _tail(seen, float(np.quantile(good, 0.01)), at)
+    # No more of them than there are can be no copies.
+    false = np.minimum(_tail(seen, float(np.quantile(good, 0.01)), at), len(seen) - np.searchsorted(seen, at))
     middle = float(np.median(good))
     real = 2 * (len(seen) - np.searchsorted(seen, middle) - np.interp(middle, at, false))
     real = max(real, ASSUMED * images)
@@ -62,9 +64,9 @@ def choose(copies: np.ndarray, candidates: np.ndarray, images: int) -> float:
 def _tail(seen: np.ndarray, end: float, at: np.ndarray) -> np.ndarray:
     """How many of the candidates above each place are no copies, from the fall of those below `end`."""
     below = seen[seen < end]
-    if len(below) < 20:
+    if len(below) < FEWEST:
         return np.zeros(len(at))
-    start = float(np.quantile(below, 0.9))
+    start = float(np.quantile(below, max(0.9, 1 - 5 * FEWEST / len(below))))
     over = below[below > start] - start
     rate = 1 / max(float(over.mean()) if len(over) else 0.0, 1e-3)
     return len(over) * np.exp(-rate * (at - start))
