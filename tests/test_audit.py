@@ -53,6 +53,25 @@ def test_a_copy_is_missed_or_another_image_taken_for_one(workspace: Workspace) -
         assert sheet.width > 200
 
 
+def test_the_report_passes_over_what_the_audit_found(workspace: Workspace) -> None:
+    _plant(workspace)
+    train = workspace.competition / "train"
+    shutil.copyfile(train / "train004.png", train / "train023.png")  # good and cracked
+    workspace.set("learn.learners", {"logistic": {"kind": "logistic"}})
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit", "split", "rank", "learn logistic", "blend")
+    workspace.run("review", "submit", "report")
+    page = layout.REPORT_PAGE.read_text()
+    for said in (
+        "4 pairs of images count as one image each",
+        "Duplicates of different labels: 1 of 1",
+        "Test images in training: 2 of 2",
+        "1 pairs of near-identical training images bear different labels",
+        "Likeness of planted copies",
+        "The nearest pairs of images",
+    ):
+        assert said in page
+
+
 def test_a_copy_is_dealt_into_another_fold(workspace: Workspace) -> None:
     _plant(workspace)
     workspace.run("fetch", "ingest", "augment", "extract tiny", "audit", "split")
