@@ -11,8 +11,11 @@ from goulot.artifacts import sweep, write_json, write_table
 from goulot.errors import ParamsError, choices
 from goulot.params import Section, members
 from goulot.progress import track
+from goulot.targets import Target
 
 log = logging.getLogger("goulot")
+
+SHOWN = ["backbone", "column", "score", "knn", "logme", "redundancy", "chosen", "channels", "bytes", "multiply_adds"]
 
 
 class Params(Section):
@@ -54,38 +57,27 @@ def run(params: Params) -> None:
     chosen = [pair in choice[ranking.ALL] for pair in pairs]
     table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "score"})
     table = table.sort_values("score", ascending=False, kind="stable")
-    write_table(
-        layout.RANKING,
-        table[
-            [
-                "backbone",
-                "column",
-                "score",
-                "knn",
-                "logme",
-                "redundancy",
-                "chosen",
-                "channels",
-                "bytes",
-                "multiply_adds",
-            ]
-        ],
-    )
+    write_table(layout.RANKING, table[SHOWN])
     write_json(layout.CHOICE, choice)
-    best, agreement = table.iloc[0], ranking.agreement(table)
+    agreement = ranking.agreement(table)
     write_json(layout.metrics(layout.RANK), {
         "columns": len(pairs), "chosen": sum(chosen), "channels": int(columns["channels"][chosen].sum()),
-        "best_probe_score": float(best["score"]), "agreement": agreement,
+        "best_probe_score": float(table.iloc[0]["score"]), "agreement": agreement,
     })  # fmt: skip
+    _say(table, known.target, agreement)
+
+
+def _say(table: pd.DataFrame, target: Target, agreement: dict[str, float]) -> None:
+    best, stacked = table.iloc[0], table[table["chosen"]]
     log.info(
         "ranked %d columns, best %s %s (%s %.3f); stacked are %d columns, %s channels",
-        len(pairs),
+        len(table),
         best["backbone"],
         best["column"],
-        ranking.scored_by(known.target),
+        ranking.scored_by(target),
         best["score"],
-        sum(chosen),
-        f"{columns['channels'][chosen].sum():,}",
+        len(stacked),
+        f"{stacked['channels'].sum():,}",
     )
     log.info(
         "the probe's order agrees with that by %s (Kendall's tau)",
