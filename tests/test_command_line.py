@@ -49,7 +49,7 @@ def test_the_program_itself_shows_a_traceback(workspace: Workspace, child: Calla
 def test_the_learners_that_ship_are_refused_or_one_has_no_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for name, learner in params.load("learn", learn.Params).learners.items():
-        assert find(f"learn.learners.{name}", learner.settings())
+        assert find(f"learn.learners.{name}", learner.model_dump())
     assert {path.stem for path in Path("src/goulot/learners").glob("*.py")} - {"__init__"} == set(KINDS)
 
 

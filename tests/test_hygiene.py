@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking
+from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking, tuning
 from goulot.artifacts import read_json, read_table, write_table
-from goulot.errors import ArtifactError, LedgerError
+from goulot.errors import ArtifactError, LedgerError, ParamsError
 from goulot.learners import KINDS, Context, Factory, find
 from goulot.stages import learn
 from goulot.targets import Target, Task
@@ -121,6 +121,51 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
         assert len(seen) + len(judged_train) == (table["fold"] >= 0).sum()
     assert sorted(predicted) == table.index[table["fold"] >= 0].tolist()
     assert len(made) == 3
+
+
+def test_settings_are_tuned_on_the_rows_that_are_predicted_or_across_a_group(ready: Workspace) -> None:
+    rows = ledger.read()
+    made: list[Recorder] = []
+
+    def make(context: Context) -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    numbers = np.arange(len(rows.rows))[:, None]
+    crossfit.cross_fit(
+        lambda context: tuning.Tuned({"one": make, "other": make}, context),
+        rows, lambda _fold: numbers, folds=rows.folds[:1], seed=0, threads=1,
+    )  # fmt: skip
+    *inner, last = made
+    assert len(inner) == 2 * tuning.FOLDS
+    outside = set(np.flatnonzero(~rows.rows["fold"].isin([-1, rows.folds[0]])))
+    assert set(last.seen) == outside
+    groups = rows.rows["group"].to_numpy()
+    for model in inner:
+        assert set(model.seen) | set(model.predicted) == outside
+        assert not set(groups[model.seen]) & set(groups[model.predicted])
+
+
+def test_the_worst_of_the_settings_is_chosen_or_the_choice_is_not_by_the_loss() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    X = (rng.normal(size=(200, 40)) + 0.4 * y[:, None]).astype(np.float32)
+    found = find("any", {"kind": "logistic", "tune": {"C": [1e-9, 0.01, 1e4]}})
+    context = Context(seed=0, threads=1, target=Target("binary", ["0", "1"]))
+    tuned = tuning.Tuned(found.makers, context).fit(X, y, np.arange(200)).predict(X)
+    assert list(found.makers) == ["C 1e-09", "C 0.01", "C 10000.0"]
+    assert np.array_equal(tuned, found.makers["C 0.01"](context).fit(X, y, np.arange(200)).predict(X))
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"kind": "logistic", "tune": {"C": []}}, r"any\.tune\.C is \[\]"),
+    ({"kind": "logistic", "tune": {"c": [1]}}, "c"),
+    ({"kind": "logistic", "views": "some"}, "any.views is 'some'"),
+    ({"kind": "gru", "backbone": "any", "tap": "s1", "views": "mean"}, "reads a whole map, any.s1"),
+])  # fmt: skip
+def test_what_cannot_be_tuned_or_averaged_is_taken(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ParamsError, match=words):
+        find("any", settings)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -239,6 +284,19 @@ def test_features_are_joined_by_position(ready: Workspace) -> None:
     write_table(folder / "rows.parquet", held.iloc[order].assign(view=0))
     with pytest.raises((ArtifactError, pd.errors.InvalidIndexError)):
         features.Features(rows).read(pairs)
+
+
+def test_the_mean_of_views_is_of_others_or_in_another_order(ready: Workspace) -> None:
+    every = ledger.read()
+    pairs = [("tiny", "head")]
+    shuffled = ledger.Ledger(every.rows.sample(frac=1, random_state=0), every.truth)
+    X = pd.DataFrame(features.Features(shuffled.rows).read(pairs)).groupby(shuffled.rows["image_id"].to_numpy()).mean()
+    found = features.Features(shuffled.rows).means(pairs)
+    assert np.allclose(found, X.loc[shuffled.by_image.rows["image_id"]].to_numpy(), atol=1e-6)
+    assert len(found) == every.rows["image_id"].nunique() == len(every.rows) // 2
+    ready.set("learn.learners.logistic", {"kind": "logistic", "views": "mean", "tune": {"C": [0.001, 0.01]}})
+    ready.run("rank", "learn logistic")
+    assert len(read_table(layout.learned("logistic") / "oof.parquet")) == len(every.truth.train.images)
 
 
 def test_learners_change_with_the_order_of_the_features_files(ready: Workspace) -> None:

@@ -46,16 +46,17 @@ def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs],
         if table is not None:
             columns = extra.encode(table, image_of, train)
             X, context = np.hstack([np.asarray(X), columns]), replace(context, extra=columns.shape[1])
-        values = _predict(factory, context, (X[train], y[train], rows["group"].to_numpy()[train]), X[predicted])
+        values = fitted(factory, context, (X[train], y[train], rows["group"].to_numpy()[train]), X[predicted])
         means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
     return Predictions(result[~is_test], result[is_test])
 
 
-def _predict(factory: Factory, context: Context, rows: tuple[Inputs, np.ndarray, np.ndarray], X: Inputs) -> np.ndarray:
-    """Fit on (X, y, groups) what they can teach, and predict; of a class that is not among them the probability is 0.
+def fitted(factory: Factory, context: Context, rows: tuple[Inputs, np.ndarray, np.ndarray], X: Inputs) -> np.ndarray:
+    """Fit on (X, y, groups) what they can teach; predict X, float (rows, names).
 
+    Of a class that is not among them the probability is 0.
     A label or number that is constant in them stays so. Numbers stay in the range that was seen, beyond which a linear
     learner would go on without end.
     """

@@ -12,6 +12,7 @@ from goulot.artifacts import read_json, read_table
 from goulot.errors import ArtifactError
 from goulot.store import Blobs, Store
 
+READ = 4096  # rows at a time, where a sum is all that is wanted
 Column = tuple[str, str]  # backbone, column of it, e.g. ("lite0", "s4.avg")
 
 
@@ -38,6 +39,17 @@ class Features:
     def read(self, columns: Sequence[Column]) -> np.ndarray:
         """The columns side by side, float32 (rows, total channels)."""
         return np.concatenate([self._column(*column) for column in columns], axis=1, dtype=np.float32)
+
+    def means(self, columns: Sequence[Column]) -> np.ndarray:
+        """The columns' means over an image's views, float32 (images, total channels), by the images' first rows."""
+        image, _ = pd.factorize(self._wanted.get_level_values(0))
+        parts = [self._column(*column) for column in columns]
+        counts = np.bincount(image)[:, None]
+        sums = np.zeros((len(counts), sum(part.shape[1] for part in parts)), np.float32)
+        for start in range(0, len(image), READ):
+            some = slice(start, start + READ)
+            np.add.at(sums, image[some], np.concatenate([part[some] for part in parts], axis=1, dtype=np.float32))
+        return np.asarray(sums / counts, dtype=np.float32)
 
     def maps(self, backbone: str, column: str) -> "Maps":
         """Whole maps of the rows, decoded when asked for; `column` is a tap's name with `.map`.

@@ -31,6 +31,11 @@ class Ledger:
         """The numbers of the folds."""
         return sorted(set(self.truth.fold.tolist()) - {-1})
 
+    @property
+    def by_image(self) -> "Ledger":
+        """A row an image, that of its first view."""
+        return Ledger(self.rows.drop_duplicates("image", ignore_index=True), self.truth)
+
 
 def read() -> Ledger:
     """Join the images with the view plan. Raises LedgerError if an image has no view."""

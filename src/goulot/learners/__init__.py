@@ -5,13 +5,16 @@ imported only when it runs.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, Self
+from itertools import product
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
 from goulot.errors import ParamsError, choices
-from goulot.params import parse
+from goulot.params import Section, parse
 from goulot.targets import Target
 from goulot.training import MapRecipe
 
@@ -58,25 +61,56 @@ class Factory(Protocol):
         ...
 
 
+class LearnerParams(Section):
+    """A learner's kind, what it is fitted on, and the settings of that kind, which its own module checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = Field(description="the learner's module")
+    views: Literal["rows", "mean"] = Field("rows", description="a row a view, or the mean of an image's views")
+    tune: dict[str, list[Any]] = Field({}, description="settings and their candidates, tried inside each fold")
+
+    def candidates(self) -> dict[str, dict[str, Any]]:
+        """The settings of the kind, by what tells them apart: one, or every combination of the candidates."""
+        fixed = dict(self.model_extra or {})
+        if not self.tune:
+            return {"": fixed}
+        grid = [dict(zip(self.tune, values, strict=True)) for values in product(*self.tune.values())]
+        return {", ".join(f"{key} {value}" for key, value in tried.items()): {**fixed, **tried} for tried in grid}
+
+
 @dataclass(frozen=True)
 class Learner:
-    """A learner as `params.yaml` describes it: how to make its estimators, and what those are fitted on.
+    """A learner as `params.yaml` describes it: what makes its estimators, and what those are fitted on.
 
-    `map` is the backbone and the tap whose whole map they read, None for the stacked features; `tabular` tells whether
-    the table's extra columns join those.
+    `makers` has an entry for each candidate of its settings, one if there is nothing to choose. `map` is the backbone
+    and the tap whose whole map they read, None for the stacked features; `tabular` tells whether the table's extra
+    columns join those; `means` whether a row is the mean of an image's views.
     """
 
-    make: Factory
+    makers: dict[str, Factory]
     map: tuple[str, str] | None
     tabular: bool
+    means: bool
+
+    @property
+    def make(self) -> Factory:
+        """What makes the estimators of the first candidate."""
+        return next(iter(self.makers.values()))
 
 
 def find(where: str, settings: dict[str, Any]) -> Learner:
     """The learner that a section of `params.yaml` describes. Raises ParamsError for an unknown kind or setting."""
-    kind = str(settings.get("kind"))
-    if kind not in KINDS:
-        raise ParamsError(f"params.yaml: {where}.kind: {choices('learner', kind, KINDS, 'the learners are')}")
-    module = import_module(f"goulot.learners.{kind}")
-    params = parse(where, {key: value for key, value in settings.items() if key != "kind"}, module.Params)
+    described = parse(where, settings, LearnerParams)
+    if described.kind not in KINDS:
+        raise ParamsError(f"params.yaml: {where}.kind: {choices('learner', described.kind, KINDS, 'the learners are')}")
+    module = import_module(f"goulot.learners.{described.kind}")
+    if empty := [key for key, values in described.tune.items() if not values]:
+        raise ParamsError(f"params.yaml: {where}.tune.{empty[0]} is [], with nothing to choose from")
+    sections = {name: parse(where, tried, module.Params) for name, tried in described.candidates().items()}
+    params = next(iter(sections.values()))
     reads = (params.backbone, params.tap) if isinstance(params, MapRecipe) else None
-    return Learner(lambda context: module.make(params, context), reads, kind in TABULAR)
+    if reads and (described.views == "mean" or {"backbone", "tap"} & described.tune.keys()):
+        raise ParamsError(f"params.yaml: {where} reads a whole map, {'.'.join(reads)}: one, and of each view by itself")
+    makers: dict[str, Factory] = {name: partial(module.make, section) for name, section in sections.items()}
+    return Learner(makers, reads, described.kind in TABULAR, described.views == "mean")

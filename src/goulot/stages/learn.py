@@ -4,30 +4,17 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from goulot import crossfit, extra, features, layout, ledger
+from goulot import crossfit, extra, features, layout, ledger, tuning
 from goulot.errors import ParamsError, choices
-from goulot.learners import Learner, find
+from goulot.learners import Learner, LearnerParams, find
 from goulot.params import Section
 from goulot.progress import track
 
 log = logging.getLogger("goulot")
-
-
-class LearnerParams(Section):
-    """A learner's kind and the settings of that kind, which its own module checks."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    kind: str = Field(description="the learner's module")
-
-    def settings(self) -> dict[str, Any]:
-        """All of it as a plain dict."""
-        return self.model_dump()
 
 
 class Params(Section):
@@ -46,15 +33,16 @@ def run(params: Params, learner: str) -> None:
     """Write `data/learn/<learner>/`: oof.parquet, test.parquet and metrics.json."""
     if learner not in params.learners:
         raise ParamsError(choices("learner", learner, params.learners, "params.yaml defines"))
-    found = find(f"learn.learners.{learner}", params.learners[learner].settings())
+    found = find(f"learn.learners.{learner}", params.learners[learner].model_dump())
     folder = layout.learned(learner)
     shutil.rmtree(folder, ignore_errors=True)
-    rows, start = ledger.read(), time.monotonic()
+    every, start = ledger.read(), time.monotonic()
+    rows = every.by_image if found.means else every
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
-            found.make,
+            lambda context: tuning.Tuned(found.makers, context) if len(found.makers) > 1 else found.make(context),
             rows,
-            _inputs(found, rows),
+            _inputs(found, every),
             folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"),
             seed=params.seed,
             threads=params.threads,
@@ -66,10 +54,10 @@ def run(params: Params, learner: str) -> None:
 
 def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], crossfit.Inputs]:
     """What the rows are in a fold: the features chosen without it, or the learner's own map."""
-    known = features.Features(rows.rows)
     if learner.map is None:
-        choice = features.read_choice(layout.CHOICE)
-        return lambda fold: known.read(choice[str(fold)])
+        known, choice = features.Features(rows.rows), features.read_choice(layout.CHOICE)
+        read = known.means if learner.means else known.read
+        return lambda fold: read(choice[str(fold)])
     backbone, tap = learner.map
-    whole = known.maps(backbone, f"{tap}.map")
+    whole = features.Features(rows.rows).maps(backbone, f"{tap}.map")
     return lambda _fold: whole
