@@ -35,7 +35,8 @@ def test_labels_are_warmed_as_classes_or_numbers_at_all() -> None:
     y = (np.random.default_rng(1).random(logits.shape) < expit(logits)).astype(float)
     labels = Target("multilabel", ["a", "b", "c"])
     assert calibration.temperature(expit(2 * logits), y, labels) == pytest.approx(2, rel=0.15)
-    assert calibration.temperature(logits, y, Target("regression", ["a", "b", "c"])) == 1.0
+    numbers = calibration.fit("temperature", logits, y, Target("regression", ["a", "b", "c"]))
+    assert numbers(logits) is logits
 
 
 def test_a_class_that_cannot_be_becomes_possible() -> None:
@@ -45,14 +46,24 @@ def test_a_class_that_cannot_be_becomes_possible() -> None:
     assert np.allclose(warmed.sum(axis=1), 1)
 
 
-def test_the_temperature_of_a_fold_knows_its_labels() -> None:
+def test_a_curve_makes_probabilities_worse_or_possible_what_cannot_be() -> None:
+    logits, y = drawn(3)
+    target = Target("multiclass", ["a", "b", "c"])
+    p = softmax(logits * 3, axis=1)
+    p[:5, 0] = 0
+    curved = calibration.fit("isotonic", p, y, target)(p)
+    assert np.allclose(curved.sum(axis=1), 1)
+    assert (curved[:5, 0] == 0).all()
+    assert log_loss(y[5:], curved[5:]) < log_loss(y[5:], p[5:])
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_the_calibration_of_a_fold_knows_its_labels(kind: calibration.Kind) -> None:
     logits, y = drawn(2)
     fold = np.arange(len(y)) % 4
     members = np.stack([softmax(3 * logits, axis=1), softmax(logits + 0.5, axis=1)])
     other = np.where(fold == 1, 1 - y, y)
-    target, metric = Target("binary", ["0", "1"]), metrics.find("log_loss")
-    one, changed = (
-        blending.nested(members, ["a", "b"], truth, fold, metric, target, rounds=5).oof[fold == 1]
-        for truth in (y, other)
-    )
+    recipe = blending.Recipe(rounds=5, calibrate=kind, methods=["greedy"])
+    task = blending.Task(metrics.find("log_loss"), Target("binary", ["0", "1"]), recipe)
+    one, changed = (blending.nested(members, truth, fold, task).oof[fold == 1] for truth in (y, other))
     assert np.array_equal(one, changed)

@@ -254,18 +254,43 @@ def test_a_fold_is_stacked_with_the_columns_chosen_from_all_rows(
     assert asked == [choice["0"], choice["1"], choice["2"]]
 
 
-def test_nested_weights_of_a_fold_know_its_labels() -> None:
+@pytest.mark.parametrize("method", ["greedy", "logistic", "lightgbm", "any"])
+def test_what_blends_a_fold_knows_its_labels(method: blending.Method) -> None:
     rng = np.random.default_rng(0)
     y, fold = rng.integers(0, 2, 200), np.arange(200) % 4
     members = rng.dirichlet((1, 1), size=(5, 200))
     scrambled = np.where(fold == 1, 1 - y, y)
-    metric, target = metrics.find("log_loss"), Target("binary", ["0", "1"])
-    before, after = (
-        blending.nested(members, list("abcde"), t, fold, metric, target, rounds=20) for t in (y, scrambled)
-    )
-    assert before.members[1] == after.members[1]
+    recipe = blending.Recipe(rounds=20, bags=3, threads=1, **({} if method == "any" else {"methods": [method]}))
+    task = blending.Task(metrics.find("log_loss"), Target("binary", ["0", "1"]), recipe)
+    before, after = (blending.nested(members, t, fold, task) for t in (y, scrambled))
+    assert np.array_equal(before.members[1], after.members[1], equal_nan=True)
+    assert before.methods[1] == after.methods[1]
     assert np.array_equal(before.oof[fold == 1], after.oof[fold == 1])
-    assert before.members[0] != after.members[0]
+    assert not np.array_equal(before.oof[fold == 0], after.oof[fold == 0])
+    assert before.score(task.metric, y) > 0.6, "labels that mean nothing were told"
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
+def test_a_stacker_is_not_fitted_for_a_task_or_chosen_where_it_is_worse(kind: Task) -> None:
+    rng = np.random.default_rng(0)
+    names = ["a", "b"] if kind == "binary" else ["a", "b", "c"]
+    fold = np.arange(300) % 3
+    y = rng.integers(0, len(names), 300) if kind in ("binary", "multiclass") else rng.integers(0, 2, (300, 3)) * 1.0
+    true = np.eye(len(names))[y] if y.ndim == 1 else y
+    # One member tells the opposite of the truth, which a mean cannot use and a stacker can.
+    one = np.clip((1 - true) * 0.6 + 0.2 + rng.normal(size=true.shape) * 0.2, 0.01, 0.99)
+    members = np.stack([one, rng.uniform(0.3, 0.7, true.shape)])
+    if y.ndim == 1:
+        members /= members.sum(axis=2, keepdims=True)
+    metric = metrics.find("rmse" if kind == "regression" else "log_loss")
+    task = blending.Task(metric, Target(kind, names), blending.Recipe(rounds=10, bags=2, threads=1))
+    result = blending.nested(members, y, fold, task)
+    assert set(result.methods) <= {"logistic", "lightgbm"}
+    alone = blending.Task(metric, task.target, blending.Recipe(methods=["greedy"], rounds=10, bags=2))
+    assert result.score(metric, y) < 0.8 * blending.nested(members, y, fold, alone).score(metric, y)
+    blend = blending.fit(members, y, fold, task)
+    assert np.allclose(blend.of(members[:, 50:60]), blend.of(members)[50:60])
+    assert y.ndim > 1 or np.allclose(blend.of(members).sum(axis=1), 1)
 
 
 def test_features_are_joined_by_position(ready: Workspace) -> None:

@@ -118,10 +118,11 @@ def test_a_tuned_rule_is_worse_than_the_plain_one() -> None:
 def test_a_rule_of_a_fold_knows_its_truth(name: str, target: Target) -> None:
     y, p = (FLAGGED, Q) if target is FLAGS else (Y, P)
     fold, metric = np.arange(300) % 3, metrics.of(name, target)
+    task = blending.Task(metric, target, blending.Recipe(rounds=5, bags=2))
     members = np.stack([p, p**2 / (p**2).sum(1, keepdims=True)])
     scrambled = y.copy()
     scrambled[fold == 1] = RNG.permutation(y[fold == 1])
-    before, after = (blending.nested(members, ["a", "b"], t, fold, metric, target, rounds=5) for t in (y, scrambled))
+    before, after = (blending.nested(members, t, fold, task) for t in (y, scrambled))
     assert np.array_equal(before.guesses[fold == 1], after.guesses[fold == 1])
     assert before.score(metric, y) > after.score(metric, scrambled)
 

@@ -1,62 +1,162 @@
-"""Greedy ensemble selection with replacement over out-of-fold predictions.
+"""Blending of learners by their out-of-fold predictions; every choice is made on other rows than it is judged on.
 
-Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of models", ICML 2004: add, again and
-again, the member whose addition improves the metric most; a member's weight is how often it was taken.
+Greedy selection with replacement: Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of
+models", ICML 2004: add, again and again, the member whose addition improves the metric most; a member's weight is how
+often it was taken. Bagged (Caruana, Munson and Niculescu-Mizil, "Getting the most out of ensemble selection", ICDM
+2006) it is the mean over resampled rows. Its rivals are stackers (Wolpert 1992): a learner fitted on the members'
+predictions.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
+from scipy.special import logit
 
-from goulot import calibration, decisions
+from goulot import calibration, decisions, fitting
 from goulot.decisions import Rule
+from goulot.learners import Context, Factory, lightgbm, logistic
 from goulot.metrics import Metric
+from goulot.params import Section
 from goulot.targets import Target
+
+Method = Literal["greedy", "logistic", "lightgbm"]
+
+BAG = 5000  # rows of a bag at most
+MOST_NAMES = 30  # with more of them stackers have too much to learn, and take too long
+STACKERS: dict[Method, Factory] = {
+    "logistic": lambda context: logistic.make(logistic.Params(C=0.1), context),
+    "lightgbm": lambda context: lightgbm.make(
+        lightgbm.Params(trees=80, learning_rate=0.05, leaves=4, column_share=0.7, l2=10), context
+    ),
+}
+
+
+class Recipe(Section):
+    """How members become one prediction."""
+
+    methods: list[Method] = Field(
+        ["greedy", "logistic", "lightgbm"], min_length=1, description="rivals; cross-validation chooses one"
+    )
+    rounds: int = Field(30, ge=1, le=1000, description="members that greedy selection takes, with replacement")
+    bags: int = Field(10, ge=0, le=1000, description="resamplings of the rows it is the mean of; 0: all rows, once")
+    calibrate: calibration.Kind = Field("temperature", description="what each member's probabilities get first")
+    seed: int = Field(0, ge=0)
+    threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Weights that sum to 1 and temperatures, float (members,) each, and the rule that makes decisions."""
+    """What turns members, float (members, n, names), into predictions (n, names), and the rule that makes decisions.
 
+    `weights` sum to 1, float (members,); they are NaN where a stacker knows none. `losses` are those of every method.
+    """
+
+    method: Method
     weights: np.ndarray
-    temperatures: np.ndarray
+    of: Callable[[np.ndarray], np.ndarray]
     rule: Rule
-
-    def of(self, members: np.ndarray, target: Target) -> np.ndarray:
-        """The blended predictions, float (n, names), of members, float (members, n, names)."""
-        return combine(warmed(members, self.temperatures, target), self.weights)
+    losses: dict[Method, float]
 
 
 @dataclass(frozen=True)
 class Nested:
-    """The blend's honest predictions: weights and rule found on the other folds, applied to the fold."""
+    """The blend's honest predictions: method, weights and rule found on the other folds, applied to the fold."""
 
-    oof: np.ndarray  # float (n, names): each row blended with weights that never saw it
+    oof: np.ndarray  # float (n, names): each row blended by what never saw it
     guesses: np.ndarray  # the decisions on them, in the form of the truth
-    members: list[dict[str, float]]  # the weights found without each fold
+    members: list[np.ndarray]  # the weights found without each fold
+    methods: list[Method]
 
     def score(self, metric: Metric, y: np.ndarray) -> float:
         """The metric's score over all rows."""
         return metric.score(y, self.guesses if metric.decides else self.oof)
 
 
-def fit(
-    members: np.ndarray, y: np.ndarray, metric: Metric, target: Target, *, rounds: int, calibrate: bool = True
-) -> Blend:
-    """Find temperatures, weights and rule, in this order.
+@dataclass(frozen=True)
+class Task:
+    """What is blended for, and how."""
 
-    Decisions are judged by a rule for the plain mean first, then the blend gets its own. members: float (members, n,
-    names).
-    """
-    temperatures = np.array([calibration.temperature(p, y, target) if calibrate else 1.0 for p in members])
-    members = warmed(members, temperatures, target)
-    weights = select(members, y, metric, decisions.tune(metric, target, y, members.mean(axis=0)), rounds=rounds)
-    return Blend(weights, temperatures, decisions.tune(metric, target, y, combine(members, weights)))
+    metric: Metric
+    target: Target
+    recipe: Recipe
+
+    @property
+    def methods(self) -> Sequence[Method]:
+        """The methods that are tried."""
+        return self.recipe.methods if len(self.target.names) <= MOST_NAMES else ["greedy"]
 
 
-def warmed(members: np.ndarray, temperatures: np.ndarray, target: Target) -> np.ndarray:
-    """The members' predictions, each at its temperature."""
-    return np.stack([calibration.warm(p, float(t), target) for p, t in zip(members, temperatures, strict=True)])
+def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, task: Task) -> Blend:
+    """The blend by the method that cross-validation over these rows' folds finds best; among equals the first."""
+    losses: dict[Method, float] = dict.fromkeys(task.methods, np.nan)
+    if len(losses) > 1 and len(np.unique(fold)) > 1:
+        for method in losses:
+            oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
+            for held_out in np.unique(fold):
+                inside = fold != held_out
+                blend = _fit(method, members[:, inside], y[inside], task)
+                oof[~inside] = blend.of(members[:, ~inside])
+                guesses[~inside] = blend.rule.decide(oof[~inside])
+            losses[method] = task.metric.loss(y, guesses if task.metric.decides else oof)
+    best = min(losses, key=lambda method: np.nan_to_num(losses[method], nan=np.inf, posinf=np.inf))
+    found = _fit(best, members, y, task)
+    return Blend(best, found.weights, found.of, found.rule, losses)
+
+
+def nested(members: np.ndarray, y: np.ndarray, fold: np.ndarray, task: Task) -> Nested:
+    """Cross-validate method, calibration, selection and rule themselves, over the ledger's folds."""
+    oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
+    blends = []
+    for held_out in np.unique(fold):
+        inside = fold != held_out
+        blend = fit(members[:, inside], y[inside], fold[inside], task)
+        oof[~inside] = blend.of(members[:, ~inside])
+        guesses[~inside] = blend.rule.decide(oof[~inside])
+        blends.append(blend)
+    return Nested(oof, guesses, [blend.weights for blend in blends], [blend.method for blend in blends])
+
+
+def _fit(method: Method, members: np.ndarray, y: np.ndarray, task: Task) -> Blend:
+    """Calibrate, combine, tune the rule, in this order, all on the same rows."""
+    calibrators = [calibration.fit(task.recipe.calibrate, p, y, task.target) for p in members]
+
+    def calibrated(members: np.ndarray) -> np.ndarray:
+        return np.stack([calibrator(p) for calibrator, p in zip(calibrators, members, strict=True)])
+
+    warm = calibrated(members)
+    if method == "greedy":
+        weights = _bagged(warm, y, task)
+        rule = decisions.tune(task.metric, task.target, y, combine(warm, weights))
+        return Blend(method, weights, lambda members: combine(calibrated(members), weights), rule, {})
+    stack = _stacked(warm, task.target)
+    context = Context(task.recipe.seed, task.recipe.threads, task.target)
+    learned = fitting.fit(STACKERS[method], context, stack, y, np.arange(len(y)))
+    rule = decisions.tune(task.metric, task.target, y, learned(stack))
+    nothing = np.full(len(members), np.nan)
+    return Blend(method, nothing, lambda members: learned(_stacked(calibrated(members), task.target)), rule, {})
+
+
+def _stacked(members: np.ndarray, target: Target) -> np.ndarray:
+    """The members' numbers, or the logits of their probabilities, side by side, float32 (n, members x names)."""
+    if target.task != "regression":
+        members = logit(members.clip(calibration.CLIP, 1 - calibration.CLIP))
+    return np.concatenate(list(members), axis=1, dtype=np.float32)
+
+
+def _bagged(members: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
+    """The mean of the weights over resampled rows; decisions are judged by a rule for the plain mean."""
+    rule = decisions.tune(task.metric, task.target, y, members.mean(axis=0))
+    rounds = task.recipe.rounds
+    if not task.recipe.bags:
+        return select(members, y, task.metric, rule, rounds=rounds)
+    found = []
+    for bag in range(task.recipe.bags):
+        rows = np.random.default_rng([task.recipe.seed, bag]).integers(len(y), size=min(len(y), BAG))
+        found.append(select(members[:, rows], y[rows], task.metric, rule, rounds=rounds))
+    return np.asarray(np.mean(found, axis=0))
 
 
 def select(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, *, rounds: int) -> np.ndarray:
@@ -81,17 +181,3 @@ def select(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, *, ro
 def combine(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The weighted mean of the members' predictions, float (n, names)."""
     return np.asarray(np.tensordot(weights, members, axes=1))
-
-
-def nested(members: np.ndarray, names: list[str], y: np.ndarray, fold: np.ndarray, metric: Metric, target: Target, *,
-           rounds: int, calibrate: bool = True) -> Nested:  # fmt: skip
-    """Cross-validate calibration and selection themselves, and the rule, over the ledger's folds."""
-    oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
-    chosen = []
-    for held_out in np.unique(fold):
-        inside = fold != held_out
-        blend = fit(members[:, inside], y[inside], metric, target, rounds=rounds, calibrate=calibrate)
-        oof[~inside] = blend.of(members[:, ~inside], target)
-        guesses[~inside] = blend.rule.decide(oof[~inside])
-        chosen.append(dict(zip(names, blend.weights.tolist(), strict=True)))
-    return Nested(oof, guesses, chosen)

@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from goulot import decisions, extra, layout, metrics
+from goulot import decisions, extra, fitting, layout, metrics
 from goulot.artifacts import write_json, write_table
+from goulot.fitting import Inputs
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
-from goulot.targets import Target
-from goulot.training import MapRows
-
-Inputs = np.ndarray | MapRows  # rows of stacked features, or of one whole map
 
 
 @dataclass(frozen=True)
@@ -46,40 +43,11 @@ def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs],
         if table is not None:
             columns = extra.encode(table, image_of, train)
             X, context = np.hstack([np.asarray(X), columns]), replace(context, extra=columns.shape[1])
-        values = fitted(factory, context, (X[train], y[train], rows["group"].to_numpy()[train]), X[predicted])
+        values = fitting.fit(factory, context, X[train], y[train], rows["group"].to_numpy()[train])(X[predicted])
         means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
     return Predictions(result[~is_test], result[is_test])
-
-
-def fitted(factory: Factory, context: Context, rows: tuple[Inputs, np.ndarray, np.ndarray], X: Inputs) -> np.ndarray:
-    """Fit on (X, y, groups) what they can teach; predict X, float (rows, names).
-
-    Of a class that is not among them the probability is 0.
-    A label or number that is constant in them stays so. Numbers stay in the range that was seen, beyond which a linear
-    learner would go on without end.
-    """
-    seen, y, groups = rows
-    target = context.target
-
-    def learned(y: np.ndarray, known: np.ndarray) -> np.ndarray:
-        part = Target(target.task, [target.names[number] for number in known])
-        return factory(replace(context, target=part)).fit(seen, y, groups).predict(X)
-
-    if target.exclusive:
-        known, y = np.unique(y, return_inverse=True)
-        result = np.zeros((len(X), len(target.names)))
-        result[:, known] = learned(y, known) if len(known) > 1 else 1.0
-        return result
-    low, high, mean, spread = y.min(axis=0), y.max(axis=0), y.mean(axis=0), y.std(axis=0)
-    result, known = np.tile(mean, (len(X), 1)), np.flatnonzero(high > low)
-    if len(known) and target.task == "multilabel":
-        result[:, known] = learned(y[:, known], known)
-    elif len(known):
-        scaled = ((y - mean) / np.where(spread > 0, spread, 1))[:, known]
-        result[:, known] = learned(scaled, known) * spread[known] + mean[known]
-    return result.clip(low, high)
 
 
 def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndarray:

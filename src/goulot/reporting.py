@@ -156,7 +156,7 @@ def _axes(x: str, y: str, size: tuple[float, float]) -> tuple[Figure, "mpl.axes.
 
 def _cell(value: object) -> str:
     if isinstance(value, float | np.floating):
-        return f"{value:.4f}"
+        return "" if np.isnan(value) else f"{value:.4f}"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else ""
     if isinstance(value, int | np.integer):

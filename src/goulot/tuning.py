@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from goulot import crossfit, folds, metrics
+from goulot import fitting, folds, metrics
 from goulot.learners import Context, Estimator, Factory
 
 log = logging.getLogger("goulot")
@@ -43,6 +43,6 @@ class Tuned:
               groups: np.ndarray) -> float:  # fmt: skip
         metric = metrics.METRICS["rmse" if self._context.target.task == "regression" else "log_loss"]
         return float(np.mean([
-            metric.loss(y[held], crossfit.fitted(make, self._context, (X[rows], y[rows], groups[rows]), X[held]))
+            metric.loss(y[held], fitting.fit(make, self._context, X[rows], y[rows], groups[rows])(X[held]))
             for rows, held in splits
         ]))  # fmt: skip

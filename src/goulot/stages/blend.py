@@ -8,27 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
+from threadpoolctl import threadpool_limits
 
 from goulot import blending, decisions, layout, metrics, truth
 from goulot.artifacts import read_table, sweep, write_json, write_table
 from goulot.errors import LedgerError
 from goulot.metrics import Metric
-from goulot.params import Section, members
+from goulot.params import members
 from goulot.truth import Truth
 
 log = logging.getLogger("goulot")
 
 
-class Params(Section):
-    """What the blend is chosen by."""
+class Params(blending.Recipe):
+    """What the blend is chosen by, and how it is made."""
 
     metric: str = Field(
         "auto",
         description="what the blend is chosen by; auto depends on the task",
         json_schema_extra={"enum": ["auto", *metrics.METRICS]},
     )
-    rounds: int = Field(30, ge=1, le=1000, description="members taken, with replacement")
-    calibrate: bool = Field(True, description="give each member's probabilities a temperature first")
 
     @field_validator("metric")
     @classmethod
@@ -48,32 +47,46 @@ def run(params: Params) -> None:
     target, outputs = known.target, known.target.outputs
     metric = metrics.of(params.metric, target)
     stack = _aligned(oofs, known.images["image_id"], outputs)
-    rounds, calibrate = params.rounds, params.calibrate
-    result = blending.nested(
-        stack, names, known.y, known.fold, metric, target, rounds=rounds, calibrate=calibrate
-    )  # fmt: skip
-    blend = blending.fit(stack, known.y, metric, target, rounds=rounds, calibrate=calibrate)
+    task = blending.Task(metric, target, params)
+    with threadpool_limits(params.threads):
+        result = blending.nested(stack, known.y, known.fold, task)
+        blend = blending.fit(stack, known.y, known.fold, task)
     test = tests[0][["image_id"]]
-    blended = blend.of(_aligned(tests, test["image_id"], outputs), target)
+    blended = blend.of(_aligned(tests, test["image_id"], outputs))
     write_table(
         layout.BLEND_OOF,
         pd.concat([known.images[["image_id", "fold"]], pd.DataFrame(result.oof, columns=outputs)], axis=1),
     )
     write_table(layout.BLEND_TEST, pd.concat([test, pd.DataFrame(blended, columns=outputs)], axis=1))
-    weights = dict(zip(names, blend.weights.tolist(), strict=True))
-    temperatures = dict(zip(names, blend.temperatures.tolist(), strict=True))
-    write_json(layout.BLEND_WEIGHTS, {"all": weights, "folds": result.members, "temperatures": temperatures})
+    write_json(layout.BLEND_WEIGHTS, _weights(names, blend, result))
     write_json(layout.BLEND_RULE, {"metric": metric.name, **asdict(blend.rule)})
-    board = _leaderboard(known, metric, weights, stack, result)
+    board = _leaderboard(known, metric, dict(zip(names, blend.weights.tolist(), strict=True)), stack, result)
     write_table(layout.LEADERBOARD, board)
-    write_json(layout.metrics(layout.BLEND), _metrics(board, blend.of(stack, target), blend, known, metric))
+    write_json(layout.metrics(layout.BLEND), _metrics(board, blend.of(stack), blend, known, metric))
     _write_plots(known, result)
-    log.info(
-        "blended %s: %s %.4f by nested cross-validation",
-        ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items() if weight),
-        metric.title,
-        result.score(metric, known.y),
-    )
+    _say(names, blend, metric, result.score(metric, known.y))
+
+
+def _weights(names: list[str], blend: blending.Blend, result: blending.Nested) -> dict[str, object]:
+    """The methods and, where they are greedy, the members' weights: of all rows, and of those outside each fold."""
+
+    def named(weights: np.ndarray) -> dict[str, float] | None:
+        return None if np.isnan(weights).any() else dict(zip(names, weights.tolist(), strict=True))
+
+    folds = [
+        {"method": method, "weights": named(weights)}
+        for method, weights in zip(result.methods, result.members, strict=True)
+    ]
+    return {"method": blend.method, "all": named(blend.weights), "folds": folds}
+
+
+def _say(names: list[str], blend: blending.Blend, metric: Metric, score: float) -> None:
+    if scores := _rivals(blend, metric):
+        rivals = ", ".join(f"{method} {value:.4f}" for method, value in scores.items())
+        log.info("ways to blend by cross-validated %s: %s; %s is taken", metric.title, rivals, blend.method)
+    weights = zip(names, blend.weights.tolist(), strict=True)
+    taken = ", ".join(f"{weight:.2f} {name}" for name, weight in weights if weight > 0) or f"by {blend.method}"
+    log.info("blended %s: %s %.4f by nested cross-validation", taken, metric.title, score)
 
 
 def _folders() -> dict[str, Path]:
@@ -117,7 +130,17 @@ def _metrics(
         for row in board.to_dict("records")
     }
     optimism = scores["blend"].get(metric.name, 0.0) - decisions.score(metric, known.y, in_sample, blend.rule)
-    return {**scores, "optimism": float(abs(optimism)) if np.isfinite(optimism) else None}
+    return {
+        **scores,
+        "rivals": _rivals(blend, metric),
+        "optimism": float(abs(optimism)) if np.isfinite(optimism) else None,
+    }
+
+
+def _rivals(blend: blending.Blend, metric: Metric) -> dict[str, float]:
+    """The score of every method that was tried."""
+    sign = -1 if metric.greater_is_better else 1
+    return {method: sign * loss for method, loss in blend.losses.items() if np.isfinite(loss)}
 
 
 def _by_label(known: Truth, result: blending.Nested) -> pd.DataFrame:

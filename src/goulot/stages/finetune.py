@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from goulot import backbones, crossfit, features, finetuning, layout, ledger, probes, tails, training
+from goulot import backbones, crossfit, features, finetuning, fitting, layout, ledger, probes, tails, training
 from goulot.artifacts import digest, file_sha256, read_json
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
@@ -79,6 +79,6 @@ def _key(params: Params, recipe: Recipe, dtype: str) -> str:
     """A digest of all that the result depends on, the code among it."""
     own = layout.features(recipe.backbone)
     read = [layout.MANIFEST, layout.TARGET, layout.VIEWS, layout.FOLDS, own / "rows.parquet", own / "meta.json"]
-    code = [Path(str(module.__file__)) for module in (crossfit, finetuning, probes, tails, training)]
+    code = [Path(str(module.__file__)) for module in (crossfit, finetuning, fitting, probes, tails, training)]
     shared = [params.seed, params.threads, dtype, torch.__version__]
     return digest(recipe.model_dump(), shared, [file_sha256(path) for path in (*read, *code)])

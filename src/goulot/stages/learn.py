@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from goulot import crossfit, extra, features, layout, ledger, tuning
+from goulot import crossfit, extra, features, fitting, layout, ledger, tuning
 from goulot.errors import ParamsError, choices
 from goulot.learners import Learner, LearnerParams, find
 from goulot.params import Section
@@ -52,7 +52,7 @@ def run(params: Params, learner: str) -> None:
     log.info("learned %s in %.0f s: %s", learner, time.monotonic() - start, scores)
 
 
-def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], crossfit.Inputs]:
+def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], fitting.Inputs]:
     """What the rows are in a fold: the features chosen without it, or the learner's own map."""
     if learner.map is None:
         known, choice = features.Features(rows.rows), features.read_choice(layout.CHOICE)

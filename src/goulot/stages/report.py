@@ -248,7 +248,8 @@ def _print(board: pd.DataFrame) -> None:
     for row in board.to_dict("records"):
         name = str(row["learner"])
         numbers = [f"{row[key]:.4f}" for key in shown]
-        table.add_row(name, f"{row['weight']:.2f}", *numbers, _seconds(_stage(name)))
+        weight = "" if np.isnan(row["weight"]) else f"{row['weight']:.2f}"
+        table.add_row(name, weight, *numbers, _seconds(_stage(name)))
     console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 100)
     console.print(table)
     written = layout.SUBMISSION if layout.SUBMISSION.is_file() else "none, as there is no test set"

@@ -1,0 +1,50 @@
+"""Fitting: what rows can teach an estimator, whatever classes, labels or numbers they lack."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from goulot.learners import Context, Estimator, Factory
+from goulot.targets import Target
+from goulot.training import MapRows
+
+Inputs = np.ndarray | MapRows  # rows of stacked features, or of one whole map
+Predictor = Callable[[Inputs], np.ndarray]
+
+
+def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np.ndarray) -> Predictor:
+    """Fit on rows what they can teach; what predicts others, float (rows, names).
+
+    Of a class that is not among them the probability is 0. A label or number that is constant in them stays so. Numbers
+    stay in the range that was seen, beyond which a linear learner would go on without end.
+    """
+    target = context.target
+
+    def estimator(y: np.ndarray, known: np.ndarray) -> Estimator:
+        part = Target(target.task, [target.names[number] for number in known])
+        return factory(replace(context, target=part)).fit(X, y, groups)
+
+    if target.exclusive:
+        known, numbers = np.unique(y, return_inverse=True)
+        model = estimator(numbers, known) if len(known) > 1 else None
+
+        def classes(X: Inputs) -> np.ndarray:
+            result = np.zeros((len(X), len(target.names)))
+            result[:, known] = model.predict(X) if model else 1.0
+            return result
+
+        return classes
+    low, high, mean, spread = y.min(axis=0), y.max(axis=0), y.mean(axis=0), y.std(axis=0)
+    known = np.flatnonzero(high > low)
+    labels = target.task == "multilabel"
+    shift, scale = (0.0, 1.0) if labels else (mean[known], np.where(spread > 0, spread, 1)[known])
+    model = estimator((y[:, known] - shift) / scale, known) if len(known) else None
+
+    def values(X: Inputs) -> np.ndarray:
+        result = np.tile(mean, (len(X), 1))
+        if model:
+            result[:, known] = model.predict(X) * scale + shift
+        return result.clip(low, high)
+
+    return values
