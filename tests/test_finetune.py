@@ -50,9 +50,11 @@ def tail() -> Tail:
     return Tail(End().eval(), Tap("s1", "map", SHAPE, 0, 0, 0, ()), 16)
 
 
-def maker(folder: Path, **settings: object) -> Callable[[Context], Tuner]:
+def maker(folder: Path, device: str = "cpu", **settings: object) -> Callable[[Context], Tuner]:
     recipe, kept = Recipe(**{**QUICK, **settings}), Checkpoints(folder / "checkpoints", "key")
-    return lambda context: Tuner(recipe, tail(), context, dtype=torch.float32, checkpoints=kept, label="made-up")
+    return lambda context: Tuner(
+        recipe, tail(), context, device=torch.device(device), dtype=torch.float32, checkpoints=kept, label="made-up"
+    )
 
 
 def views(X: np.ndarray, image: np.ndarray) -> Views:
@@ -75,6 +77,18 @@ def test_shuffled_labels_score_better_than_chance(tmp_path: Path) -> None:
     inside = (rows.rows["fold"] >= 0).to_numpy()
     seen = maker(tmp_path / "all")(context()).fit(X[inside], rows.y[inside], image[inside])
     assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.75
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_trains_another_network_than_a_cpu(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    X = views(rng.normal(size=(200, 24)) + y[:, None] * np.tile((0.5, -0.5), 12), np.arange(200))
+    cpu, gpu = (
+        maker(tmp_path / device, device)(context()).fit(X, y, np.arange(200)).predict(X) for device in ("cpu", "cuda")
+    )
+    assert np.abs(cpu - gpu).max() < 0.02
 
 
 class Noting(Given):

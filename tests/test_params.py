@@ -24,6 +24,7 @@ BAD = {
     "unknown network": ("extract.backbones.tiny.model", "resnt50", "extract tiny", ["'resnt50'", "resnet50"]),
     "unknown tap": ("extract.backbones.tiny.taps", ["s99"], "extract tiny", ["'s99'", "s1", "head"]),
     "no GPU": ("extract.device", "cuda", "extract tiny", ["extract.device is cuda", "auto or cpu"]),
+    "no GPU to train on": ("finetune.device", "gpu", "finetune mini", ["finetune.device", "'gpu'", "cuda"]),
     "no such package": (
         "extract.backbones.tiny.weights",
         "package:no_such",

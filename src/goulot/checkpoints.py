@@ -18,7 +18,7 @@ class Checkpoints:
     def read(self, name: str) -> dict[str, Any] | None:
         """The state of that name, None where there is none."""
         path = self._path(name)
-        return torch.load(path, weights_only=True) if path.is_file() else None
+        return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
 
     def write(self, name: str, state: dict[str, Any]) -> None:
         """Keep a state, which appears whole or not at all, in place of an older one."""

@@ -135,6 +135,15 @@ def doctor() -> None:
     run_doctor()
 
 
+@app.command(help="Set how much a run does: quick, default or gpu.")
+def preset(name: Annotated[str, typer.Argument(help="quick, default or gpu")]) -> None:
+    """Print a line for each setting that changed."""
+    from goulot.commands.preset import run as run_preset
+
+    for line in run_preset(name):
+        typer.echo(line)
+
+
 @app.command(help="Leave training images out: their ids go to ingest.drop in params.yaml.")
 def drop(
     ids: Annotated[

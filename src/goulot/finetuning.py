@@ -20,12 +20,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from goulot import probes
 from goulot.checkpoints import Checkpoints
+from goulot.errors import ParamsError
 from goulot.learners import Context
 from goulot.progress import track
 from goulot.tails import Tail
 from goulot.training import MapRecipe, MapRows, loss, output
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
 
 PREDICTED = 64  # rows at a time
 FEW = 16  # rows: the statistics of so few would be noise, and those of ImageNet stay
@@ -46,16 +48,28 @@ class Recipe(MapRecipe):
     members: int = Field(1, ge=1, le=50, description="networks trained from different seeds and averaged")
 
 
-def dtype(wanted: Precision, tail: nn.Module) -> torch.dtype:
+def place(wanted: Device) -> torch.device:
+    """Where the training runs. Raises ParamsError where a GPU is wanted and there is none."""
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        raise ParamsError("finetune.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return torch.device("cuda" if found and wanted != "cpu" else "cpu")
+
+
+def dtype(wanted: Precision, tail: nn.Module, device: torch.device) -> torch.dtype:
     """What the layers compute in; the weights and their steps are float32 throughout.
 
-    `auto` is bfloat16 where the processor computes in it, unless the tail has depthwise convolutions: their gradients
-    take oneDNN several times as long in it (5 x 5 ones, measured on a CPU with AVX512-BF16: 4 to 9 times).
+    `auto` is bfloat16 where the device computes in it, unless, on a CPU, the tail has depthwise convolutions: their
+    gradients take oneDNN several times as long in it (5 x 5 ones, measured on a CPU with AVX512-BF16: 4 to 9 times).
     """
-    native = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    depthwise = any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in tail.modules())
-    short = native and not depthwise if wanted == "auto" else wanted == "bfloat16"
-    return torch.bfloat16 if short else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        able = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        native = able and not any(
+            isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in tail.modules()
+        )  # fmt: skip
+    return torch.bfloat16 if (native if wanted == "auto" else wanted == "bfloat16") else torch.float32
 
 
 class Views:
@@ -85,9 +99,9 @@ class Views:
 class Tuner:
     """An estimator: copies of a tail with a classifier behind each, trained on the maps of images' views."""
 
-    def __init__(self, recipe: Recipe, tail: Tail, context: Context, *, dtype: torch.dtype, checkpoints: Checkpoints,
-                 label: str) -> None:  # fmt: skip
-        self._recipe, self._tail, self._context = recipe, tail, context
+    def __init__(self, recipe: Recipe, tail: Tail, context: Context, *, device: torch.device, dtype: torch.dtype,
+                 checkpoints: Checkpoints, label: str) -> None:  # fmt: skip
+        self._recipe, self._tail, self._context, self._device = recipe, tail, context, device
         self._dtype, self._checkpoints, self._label = dtype, checkpoints, label
 
     def fit(self, X: Views, y: np.ndarray, groups: np.ndarray) -> Self:
@@ -103,8 +117,8 @@ class Tuner:
         task = self._context.target.task
         with torch.inference_mode(), self._autocast():
             parts = [
-                torch.stack([output(task, network(maps).float()) for network in self._networks]).mean(0)
-                for _, maps in _read(X, _pieces(np.arange(len(X))))
+                torch.stack([output(task, network(maps).float()) for network in self._networks]).mean(0).cpu()
+                for _, maps in self._read(X, _pieces(np.arange(len(X))))
             ]
         return torch.cat(parts).double().numpy()
 
@@ -118,7 +132,7 @@ class Tuner:
         run = Run(network, self._recipe, images=len(np.unique(X.image)))
         if state is not None:
             run.load(state)
-        targets = torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32))
+        targets = torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32)).to(self._device)
         task, smoothing = self._context.target.task, self._recipe.smoothing
         for rows, maps in track(self._batches(run, X, seed, name), total=run.left, unit="batches", label=self._label):
             with self._autocast():
@@ -130,13 +144,13 @@ class Tuner:
         """The tail's own copy, and a classifier whose weights are still to be found."""
         classifier = nn.Linear(self._tail.features, len(self._context.target.names))
         network = nn.Sequential(deepcopy(self._tail), classifier).requires_grad_(True)
-        return network.to(memory_format=torch.channels_last)
+        return network.to(self._device).to(memory_format=torch.channels_last)
 
     def _probe(self, network: nn.Sequential, X: Views, y: np.ndarray, rng: np.random.Generator) -> None:
         """Fit the classifier on the features as they are, of a view of each image."""
         rows = X.one_each(rng)
         with torch.inference_mode(), self._autocast():
-            parts = [network.eval()[0](maps).float().numpy() for _, maps in _read(X, _pieces(rows))]
+            parts = [network.eval()[0](maps).float().cpu().numpy() for _, maps in self._read(X, _pieces(rows))]
         fitted = probes.fit(self._context.target.task, np.concatenate(parts), y[rows], C=self._recipe.probe)
         with torch.no_grad():
             for parameter, values in zip(network[1].parameters(), fitted, strict=True):
@@ -147,12 +161,17 @@ class Tuner:
         while run.left:
             rng = np.random.default_rng([*seed, run.epoch])
             torch.manual_seed(int(rng.integers(2**62)))  # of dropout
-            yield from _read(X, np.array_split(X.one_each(rng), run.steps))
+            yield from self._read(X, np.array_split(X.one_each(rng), run.steps))
             run.epoch += 1
             self._checkpoints.write(name, run.state())
 
+    def _read(self, X: Views, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Each batch of rows with its maps."""
+        for rows in batches:
+            yield rows, torch.from_numpy(X.read(rows)).to(self._device).contiguous(memory_format=torch.channels_last)
+
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16)
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16)
 
 
 class Run:
@@ -222,9 +241,3 @@ def _groups(network: nn.Sequential, recipe: Recipe) -> list[dict[str, Any]]:
 
 def _pieces(rows: np.ndarray) -> list[np.ndarray]:
     return np.split(rows, range(PREDICTED, len(rows), PREDICTED))
-
-
-def _read(X: Views, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Each batch of rows with its maps."""
-    for rows in batches:
-        yield rows, torch.from_numpy(X.read(rows)).contiguous(memory_format=torch.channels_last)

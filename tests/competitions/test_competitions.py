@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from goulot import cli, layout
-from goulot.commands import init
+from goulot.commands import init, preset
 from tests.competitions.make_competition import METRICS, SPECS, grade, make
 from tests.conftest import ROOT
 
@@ -27,6 +27,7 @@ STAGES = ("fetch", "ingest", "augment", "extract lite0", "audit", "split", "rank
 
 def _small(path: Path) -> None:
     """One backbone, one view and two learners, as a first look has them; the layout is left as `init` wrote it."""
+    preset.run("quick")
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096

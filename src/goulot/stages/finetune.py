@@ -14,7 +14,7 @@ from goulot.artifacts import digest, file_sha256, read_json
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
 from goulot.errors import ArtifactError, ParamsError, choices
-from goulot.finetuning import Precision, Recipe, Tuner, Views
+from goulot.finetuning import Device, Precision, Recipe, Tuner, Views
 from goulot.params import Section, members, parse, read
 
 log = logging.getLogger("goulot")
@@ -25,7 +25,8 @@ class Params(Section):
 
     seed: int = Field(0, ge=0)
     threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
-    dtype: Precision = Field("auto", description="auto is bfloat16 where the processor computes in it, else float32")
+    device: Device = Field("auto", description="auto takes a GPU where there is one")
+    dtype: Precision = Field("auto", description="auto is bfloat16 where the device computes in it, else float32")
     networks: dict[str, Recipe] = Field(
         {},
         description="what is trained, by a name of yours",
@@ -41,21 +42,22 @@ def run(params: Params, name: str) -> None:
     folder = layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
     tail = tails.cut(_backbone(recipe, name), recipe.tap, f"finetune.networks.{name}.tap")
-    rows, dtype = ledger.read(), finetuning.dtype(params.dtype, tail)
+    rows, device = ledger.read(), finetuning.place(params.device)
+    dtype = finetuning.dtype(params.dtype, tail, device)
     maps = features.Features(rows.rows).maps(recipe.backbone, f"{recipe.tap}.map")
     X = Views(maps, rows.rows["image"].to_numpy())
-    kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, str(dtype)))
+    kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, f"{dtype} on {device}"))
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
             lambda context: Tuner(
-                recipe, tail, context, dtype=dtype, checkpoints=kept,
+                recipe, tail, context, device=device, dtype=dtype, checkpoints=kept,
                 label=f"finetune {name}, fold {context.seed - params.seed}",
             ),
             rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads,
         )  # fmt: skip
     scores = crossfit.write(folder, rows, predictions)
     kept.clear()
-    log.info("fine-tuned %s in %s and %.0f s: %s", name, dtype, time.monotonic() - start, scores)
+    log.info("fine-tuned %s in %s on %s and %.0f s: %s", name, dtype, device, time.monotonic() - start, scores)
 
 
 def _backbone(recipe: Recipe, name: str) -> Backbone:
@@ -75,10 +77,10 @@ def _backbone(recipe: Recipe, name: str) -> Backbone:
     return backbone
 
 
-def _key(params: Params, recipe: Recipe, dtype: str) -> str:
+def _key(params: Params, recipe: Recipe, engine: str) -> str:
     """A digest of all that the result depends on, the code among it."""
     own = layout.features(recipe.backbone)
     read = [layout.MANIFEST, layout.TARGET, layout.VIEWS, layout.FOLDS, own / "rows.parquet", own / "meta.json"]
     code = [Path(str(module.__file__)) for module in (crossfit, finetuning, fitting, probes, tails, training)]
-    shared = [params.seed, params.threads, dtype, torch.__version__]
+    shared = [params.seed, params.threads, engine, torch.__version__]
     return digest(recipe.model_dump(), shared, [file_sha256(path) for path in (*read, *code)])

@@ -1,0 +1,1 @@
+"""Presets: how much of a run params.yaml asks for; a file each."""
