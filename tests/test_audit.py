@@ -11,7 +11,7 @@ from PIL import Image
 from goulot import layout
 from goulot.artifacts import read_json, read_table
 from goulot.duplicates import candidates, thumbnails
-from tests.tiny import Workspace
+from tests.tiny import Workspace, draw
 
 
 def _plant(workspace: Workspace) -> None:
@@ -124,10 +124,32 @@ def test_a_turned_mirrored_cropped_or_darker_copy_is_missed_or_its_other_label_u
     assert set(conflicts["label_a"] + conflicts["label_b"]) == {"goodcracked", "crackedgood"}
 
 
-def test_the_hash_of_a_pose_is_not_that_of_the_posed_image() -> None:
+def test_the_hash_is_not_that_of_imagehash() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
-    found = candidates.perceptual_hashes(pixels[None])[0]
     half = Image.fromarray(thumbnails.halved(pixels[None])[0].round().astype(np.uint8))
-    for pose in range(len(thumbnails.POSES)):
-        bits = imagehash.phash(Image.fromarray(thumbnails.posed(np.asarray(half), pose)), hash_size=16).hash
-        assert (np.unpackbits(found[pose]) != bits.ravel()).sum() <= 2, thumbnails.POSES[pose]
+    bits = imagehash.phash(half, hash_size=16).hash
+    assert (np.unpackbits(candidates.perceptual_hashes(pixels[None])[0]) != bits.ravel()).sum() <= 2
+
+
+def test_a_pose_or_a_crop_hides_an_image_from_the_spectra_be_they_few_or_very_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [np.asarray(draw(rng, "good", 128)) for _ in range(300)]
+    posed = [thumbnails.posed(images[number], number % 8) for number in range(40)]
+    crops = [Image.fromarray(images[number]).crop((2, 9, 117, 124)) for number in range(40, 60)]
+    small = np.stack([*images, *posed, *map(thumbnails.thumbnail, crops)])
+    for many in (10_000, 300):
+        monkeypatch.setattr(candidates, "MANY", many)
+        found = set(map(tuple, candidates.near_spectra(small, 2, 1).tolist()))
+        assert {(number, 300 + number) for number in range(60)} <= found
+
+
+def test_components_of_features_hide_the_nearest_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(900, 200)).astype(np.float32)
+    features = np.concatenate([features, features[:50] + rng.normal(size=(50, 200)) * 0.3]).astype(np.float32)
+    for few in (2048, 100):
+        monkeypatch.setattr(candidates, "FEW", few)
+        near = candidates.near_features(lambda rows: features[rows], len(features), 4, 1)
+        assert np.mean([900 + row in near[row] for row in range(50)]) > 0.9

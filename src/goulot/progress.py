@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -34,6 +35,14 @@ def track(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Itera
                 (total - done) / rate,
             )
             last = now
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Log what was done in the block and how long it took."""
+    start = time.monotonic()
+    yield
+    log.info("%s in %.1f s", what, time.monotonic() - start)
 
 
 def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:

@@ -1,7 +1,7 @@
 """How alike two images are once one is laid on the other: over the eight poses, crops of up to a quarter.
 
-Every pose and a grid of crops is tried on images of 16 pixels; the best poses are refined at 64 pixels, and what is
-then very alike at 128.
+Every pose and a grid of crops is tried on images of 16 pixels; the best poses are laid on each other at 32 pixels, and
+what is more and more alike at 64 and at 128. Of a pair that stops early the likeness is that of its last size.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,25 @@ from goulot.duplicates import warping
 from goulot.duplicates.thumbnails import POSES, halved, posed
 
 COARSE = 16
-SIDE = 64
 CROP = 0.9
 STARTS = (0.0, (1 - CROP) / 2, 1 - CROP)
 WINDOWS = 1 + len(STARTS) ** 2
 BATCH = 128
-TRIED = 2  # poses refined
-PROMISING = 0.4  # coarse likeness above which a pair is refined
-CLOSE = 0.9  # likeness above which it is looked at once more, at 128 pixels
+TRIED = 2  # poses laid on each other
+PROMISING = 0.4  # coarse likeness from which that is done
+STEPS = 2  # after the first size, where the start is rougher
+FIRST_STEPS = 6
+
+
+class Size(NamedTuple):
+    """Of images that were halved so often: how alike a pair must be to be looked at, and at every which pixel."""
+
+    halvings: int
+    least: float
+    every: int
+
+
+LARGER = (Size(1, 0.7, 1), Size(0, 0.9, 2))
 
 
 class Alignment(NamedTuple):
@@ -46,38 +57,52 @@ def align(thumbnails: np.ndarray, pairs: np.ndarray, threads: int) -> Alignment:
     return Alignment(*(np.concatenate(column) for column in zip(empty, *found, strict=True)))
 
 
-def _align(first: np.ndarray, second: np.ndarray) -> Alignment:
-    a, b = halved(first), halved(second)
-    scores, windows = _coarse(a, b)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    rows = np.arange(len(a))
-    best, pose = np.maximum(scores[rows, order[:, 0]], 0).astype(np.float32), order[:, 0].astype(np.int8)
-    best = np.minimum(best, PROMISING)  # of a pair that is not refined no more is known
-    lines = np.zeros((len(a), 2, 2), np.float32)
-    inside = np.ones(len(a), dtype=bool)
+def _align(*images: np.ndarray) -> Alignment:
+    sizes = [images]
+    for _ in range(2):
+        sizes.append(tuple(halved(image) for image in sizes[-1]))
+    best, pose, inside, lines = _first(sizes[-1])
+    for size in LARGER:
+        chosen = np.flatnonzero(best >= size.least)
+        start = lines[chosen]
+        best[chosen] = _refined(
+            sizes[size.halvings], chosen, pose[chosen], inside[chosen], start, steps=STEPS, every=size.every
+        )
+        lines[chosen] = start
+    return Alignment(best, pose)
+
+
+def _first(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The best likeness, its pose, whether the second lies within the first there, and the lines (pairs, 2, 2)."""
+    scores, windows = _coarse(*images)
+    order, rows = np.argsort(-scores, axis=1, kind="stable"), np.arange(len(scores))
+    # Of a pair that goes no further no more is known.
+    best, pose = scores[rows, order[:, 0]].clip(0, PROMISING), order[:, 0].astype(np.int8)
+    inside, lines = np.ones(len(rows), dtype=bool), np.zeros((len(rows), 2, 2), np.float32)
     for rank in range(TRIED):
         chosen = np.flatnonzero(scores[rows, order[:, rank]] >= PROMISING)
-        if not len(chosen):
-            continue
         tried = order[chosen, rank]
         window = windows[chosen, tried]
-        whole, part = _laid(a[chosen], b[chosen], tried, window < WINDOWS)
-        y, x = _start(window % WINDOWS)
-        warping.refine(whole, part, y, x, 2.0, 4)
-        warping.refine(whole, part, y, x, 1.0, 3)
-        found = warping.likeness(whole, part, y, x)
+        start = np.stack(_start(window % WINDOWS), axis=1)
+        found = _refined(images, chosen, tried, window < WINDOWS, start, steps=FIRST_STEPS)
         better = found > best[chosen]
         kept = chosen[better]
         best[kept], pose[kept], inside[kept] = found[better], tried[better], window[better] < WINDOWS
-        lines[kept] = np.stack([y, x], axis=1)[better]
-    close = np.flatnonzero(best >= CLOSE)
-    if len(close):
-        large = [image[close].astype(np.float32) for image in (first, second)]
-        whole, part = _laid(large[0], large[1], pose[close], inside[close])
-        y, x = lines[close, 0].copy(), lines[close, 1].copy()
-        warping.refine(whole, part, y, x, 1.0, 3)
-        best[close] = warping.likeness(whole, part, y, x)
-    return Alignment(best, pose)
+        lines[kept] = start[better]
+    return best, pose, inside, lines
+
+
+def _refined(
+    images: Sequence[np.ndarray], chosen: np.ndarray, pose: np.ndarray, inside: np.ndarray, lines: np.ndarray,
+    *, steps: int, every: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """The likeness of the chosen pairs after steps that improve their lines in place."""
+    if not len(chosen):
+        return np.empty(0, np.float32)
+    a, b = (image[chosen].astype(np.float32) for image in images)
+    whole, part = _laid(a, b, pose, inside)
+    warping.refine(whole, part, lines[:, 0], lines[:, 1], steps=steps, every=every)
+    return warping.likeness(whole, part, lines[:, 0], lines[:, 1])
 
 
 def _laid(a: np.ndarray, b: np.ndarray, pose: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,8 +147,8 @@ def _moved(pose: int) -> np.ndarray:
 
 def _windows(images: np.ndarray) -> np.ndarray:
     """The image's middle frequencies and those of its nine crops, of zero mean and unit length."""
-    cutters = _cutters(SIDE, (0.0, *STARTS))
-    cut = cutters @ (warping.blurred(images, 1.5) - warping.blurred(images, 8.0)) @ cutters.T
+    cutters = _cutters(images.shape[-1], (0.0, *STARTS))
+    cut = cutters @ (warping.blurred(images, 0.75) - warping.blurred(images, 4.0)) @ cutters.T
     cut = cut.reshape(len(images), 4, COARSE, 4, COARSE).transpose(0, 1, 3, 2, 4)
     made = np.concatenate([cut[:, :1, 0], cut[:, 1:, 1:].reshape(len(images), WINDOWS - 1, COARSE, COARSE)], axis=1)
     made = made - made.mean(axis=(2, 3), keepdims=True)

@@ -56,5 +56,5 @@ def posed(images: np.ndarray, pose: int) -> np.ndarray:
 
 def halved(images: np.ndarray) -> np.ndarray:
     """Half the side by means of four pixels, float32 (n, side / 2, side / 2)."""
-    count, side = len(images), images.shape[-1] // 2
-    return np.asarray(images.reshape(count, side, 2, side, 2).mean(axis=(2, 4), dtype=np.float32))
+    rows = np.add(images[:, ::2], images[:, 1::2], dtype=np.float32)
+    return np.asarray((rows[..., ::2] + rows[..., 1::2]) / 4)

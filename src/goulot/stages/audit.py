@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from goulot import layout, pictures, targets
 from goulot.artifacts import read_json, read_table, write_json, write_table
@@ -15,6 +16,7 @@ from goulot.errors import ParamsError, choices
 from goulot.features import Features
 from goulot.images import Shards
 from goulot.params import Section, members
+from goulot.progress import timed
 
 log = logging.getLogger("goulot")
 
@@ -23,7 +25,7 @@ class Params(Section):
     """When two images count as one, and what to do with groups that grow too large."""
 
     backbone: str = Field(description="of extract.backbones: its features find candidates; another changes the folds")
-    neighbours: int = Field(4, ge=1, le=50, description="nearest images looked at, by hash and by features")
+    neighbours: int = Field(4, ge=1, le=50, description="nearest images looked at, by hash, by spectrum and by features")
     distance: int = Field(90, ge=0, le=256, description="bits of the perceptual hash in which candidates may differ")
     likeness: float | None = Field(None, gt=0, lt=1, description="from which a pair is one image; empty: from the data")
     planted: int = Field(240, ge=60, le=10_000, description="copies made of the data's own images to choose it by")
@@ -65,17 +67,21 @@ def run(params: Params) -> None:
 def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards) -> tuple[pd.DataFrame, float]:
     """The pairs that count (i < j, kind, likeness, distance, pose) and the threshold, whose histogram is written."""
     kept = layout.AUDIT / "thumbnails.npy"
-    digests, small = thumbnails.read(manifest, shards, kept, params.threads)
-    hashes = candidates.perceptual_hashes(small)
-    near = {
-        "bytes": candidates.equal(manifest["sha256"].to_numpy()),
-        "pixels": candidates.equal(digests),
-        "hash": candidates.near_hashes(hashes, params.distance, params.neighbours, params.threads)[:, :2],
-        "features": candidates.near_features(_features(params, manifest), params.neighbours, params.threads),
-    }
+    with timed(f"read {len(manifest):,} images"):
+        digests, small = thumbnails.read(manifest, shards, kept, params.threads)
+    count, threads = params.neighbours, params.threads
+    with timed("looked for the nearest"), threadpool_limits(threads):
+        near = {
+            "bytes": candidates.equal(manifest["sha256"].to_numpy()),
+            "pixels": candidates.equal(digests),
+            "hash": candidates.near_hashes(candidates.perceptual_hashes(small), params.distance, count, threads),
+            "spectrum": candidates.near_spectra(small, count, threads),
+            "features": candidates.pairs(_near_features(params, manifest)),
+        }
     parts = [pd.DataFrame(found, columns=["i", "j"], dtype=int).assign(kind=kind) for kind, found in near.items()]
     found = pd.concat(parts).drop_duplicates(["i", "j"], ignore_index=True)
-    aligned = alignment.align(small, found[["i", "j"]].to_numpy(), params.threads)
+    with timed(f"laid {len(found):,} pairs on each other"):
+        aligned = alignment.align(small, found[["i", "j"]].to_numpy(), params.threads)
     same = found["kind"].isin(["bytes", "pixels"]).to_numpy()
     likeness = np.where(same, 1.0, aligned.likeness.astype(float)).round(6)
     pose = np.array(thumbnails.POSES)[np.where(same, 0, aligned.pose)]
@@ -88,11 +94,16 @@ def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards) -> tuple[pd.D
     return found.sort_values(["distance", "i", "j"], ignore_index=True), least
 
 
-def _features(params: Params, manifest: pd.DataFrame) -> np.ndarray:
-    """The deepest vector of the images as they are, float32 (images, channels)."""
+def _near_features(params: Params, manifest: pd.DataFrame) -> np.ndarray:
+    """The nearest images of each by the deepest vector of the images as they are."""
     columns = read_json(layout.features(params.backbone) / "meta.json")["columns"]
     deepest = max(sorted(columns), key=lambda name: (name == "head", columns[name]["multiply_adds"]))
-    return Features(manifest[["image_id"]].assign(view=0)).read([(params.backbone, deepest)])
+    wanted = manifest[["image_id"]].assign(view=0)
+
+    def read(rows: slice) -> np.ndarray:
+        return Features(wanted[rows]).read([(params.backbone, deepest)])
+
+    return candidates.near_features(read, len(wanted), params.neighbours, params.threads)
 
 
 def _planted(params: Params, manifest: pd.DataFrame, shards: Shards, small: np.ndarray) -> np.ndarray:
@@ -148,6 +159,7 @@ def _summary(manifest: pd.DataFrame, pairs: pd.DataFrame, sizes: np.ndarray, dou
         "pairs_of_equal_bytes": int((pairs["kind"] == "bytes").sum()),
         "pairs_of_equal_pixels": int((pairs["kind"] == "pixels").sum()),
         "pairs_of_near_equal_hash": int((pairs["kind"] == "hash").sum()),
+        "pairs_of_near_spectra": int((pairs["kind"] == "spectrum").sum()),
         "pairs_of_near_features": int((pairs["kind"] == "features").sum()),
         "pairs_across_train_and_test": int((split[pairs["i"]] != split[pairs["j"]]).sum()),
         "groups_of_two_or_more": int((sizes > 1).sum()),
