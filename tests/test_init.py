@@ -220,3 +220,12 @@ def test_an_answer_on_the_command_line_changes_nothing(data: Path, checkout: Pat
     _four_images_an_id(data)
     init.run(f"path:{data}", given=Given(image="train/{id}_green.png"))
     assert set(_ingested().query("split == 'train'")["file"].str[-9:]) == {"green.png"}
+
+
+def test_a_default_run_stops_at_a_learner_that_refuses_so_many_classes(data: Path, checkout: Path) -> None:
+    write_images(data, [f"train/class {number}/{i}.png" for number in range(310) for i in range(2)])
+    write_images(data, [f"test/{i}.png" for i in range(4)])
+    said = "\n".join(init.run(f"path:{data}"))
+    assert list(_read(checkout / "params.yaml")["learn"]["learners"]) == ["logistic", "mlp"]
+    assert "left svm out of learn.learners: svm fits a machine for each pair of classes" in said
+    assert "left lightgbm out of learn.learners: lightgbm: 300 trees for each of 310 names" in said

@@ -11,7 +11,7 @@ import pandas as pd
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from goulot import dataset, labelling, layout, params, sources, tables
+from goulot import dataset, labelling, layout, learners, params, sources, tables
 from goulot.commands.editing import edited
 from goulot.discovery import Found, Given, deduce
 from goulot.discovery.survey import Survey, survey
@@ -22,6 +22,7 @@ log = logging.getLogger("goulot")
 
 # What dvc watches where a source is nothing on this machine: the code that lays out the samples.
 UNWATCHED = "src/goulot/samples"
+FEW_NAMES = 20  # that every learner takes
 # What a metric says of whole numbers, which may be classes, grades or measures.
 BY_METRIC: dict[str, Task] = {
     "qwk": "ordinal", "rmse": "regression", "mae": "regression", "r2": "regression", "log_loss": "multiclass",
@@ -51,8 +52,8 @@ def run(source: str, *, metric: str | None = None, given: Given | None = None) -
         looked = survey(root)
         outcome = _outcome(looked, metric, given)
         lines = list(_explained(looked, outcome))
-    _write(source, outcome, metric)
-    return [*lines, f"wrote fetch and ingest to {layout.PARAMS}; next: dvc repro"]
+    left_out = _write(source, outcome, metric)
+    return [*lines, *left_out, f"wrote fetch and ingest to {layout.PARAMS}; next: dvc repro"]
 
 
 def _outcome(looked: Survey, metric: str | None, given: Given | None) -> Outcome:
@@ -134,8 +135,8 @@ def _names(outcome: Outcome) -> str:
     return _shown([f"{n} ({counts[n]:,})" if n in counts else n for n in outcome.target.names], 8)
 
 
-def _write(source: str, outcome: Outcome, metric: str | None) -> None:
-    """Change the sections."""
+def _write(source: str, outcome: Outcome, metric: str | None) -> list[str]:
+    """Change the sections; return what was said of learners that are left out."""
     found = outcome.found
     with edited() as document:
         for section in ("fetch", "ingest", "blend"):
@@ -157,6 +158,16 @@ def _write(source: str, outcome: Outcome, metric: str | None) -> None:
             document["report"]["title"] = _text(
                 source.partition(":")[2] if path is None else path.resolve().name.partition(".")[0] or "goulot"
             )
+        return _leave_out(document, outcome.target)
+
+
+def _leave_out(document: CommentedMap, target: Target) -> list[str]:
+    """Take out of `learn.learners` those that refuse so many names; a run would stop at them."""
+    learners_ = (document.get("learn") or {}).get("learners") or {}
+    refused = learners.refused(learners_, target) if len(target.names) > FEW_NAMES else {}
+    for name in refused:
+        del learners_[name]
+    return [f"left {name} out of learn.learners: {reason}" for name, reason in refused.items()]
 
 
 def _flow(spec: dict[str, Any]) -> CommentedMap:

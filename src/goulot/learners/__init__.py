@@ -4,6 +4,7 @@ The module has `Params`, a section of `params.yaml`, and `make(params, context)`
 imported only when it runs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -114,3 +115,15 @@ def find(where: str, settings: dict[str, Any]) -> Learner:
         raise ParamsError(f"params.yaml: {where} reads a whole map, {'.'.join(reads)}: one, and of each view by itself")
     makers: dict[str, Factory] = {name: partial(module.make, section) for name, section in sections.items()}
     return Learner(makers, reads, described.kind in TABULAR, described.views == "mean")
+
+
+def refused(settings: Mapping[str, Any], target: Target) -> dict[str, str]:
+    """Of the learners of `params.yaml`, by name, those that do not take so many names, and why."""
+    found = {}
+    for name, section in settings.items():
+        learner = find(f"learn.learners.{name}", section)
+        try:
+            learner.make(Context(seed=0, threads=1, target=target))
+        except ParamsError as error:
+            found[name] = str(error)
+    return found

@@ -25,7 +25,9 @@ class Params(Section):
     """When two images count as one, and what to do with groups that grow too large."""
 
     backbone: str = Field(description="of extract.backbones: its features find candidates; another changes the folds")
-    neighbours: int = Field(4, ge=1, le=50, description="nearest images looked at, by hash, by spectrum and by features")
+    neighbours: int = Field(
+        4, ge=1, le=50, description="nearest images looked at, by hash, by spectrum and by features"
+    )
     distance: int = Field(90, ge=0, le=256, description="bits of the perceptual hash in which candidates may differ")
     likeness: float | None = Field(None, gt=0, lt=1, description="from which a pair is one image; empty: from the data")
     planted: int = Field(240, ge=60, le=10_000, description="copies made of the data's own images to choose it by")
