@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from goulot.discovery.survey import ASIDE, PREFERRED, TEST, TRAIN, Survey
+from goulot.errors import DataError
 from goulot.tables import Table
 
 ENOUGH = 0.5  # share of a column's cells that must name a file
@@ -24,6 +25,11 @@ class Match:
     coverage: float
     files: frozenset[str] = field(repr=False)
     usage: float = 0.0
+
+    @property
+    def by_id(self) -> str:
+        """The pattern with {id} for the column."""
+        return self.pattern.replace(f"{{{self.column}}}", "{id}")
 
     def rank(self, wanted: "re.Pattern[str]", unwanted: "re.Pattern[str]") -> tuple[float, ...]:
         """What decides between two patterns: coverage, the folder's name, masks last, the folder's use, the suffix."""
@@ -56,6 +62,14 @@ def best(
     ranks = {match.pattern: (match.rank(wanted, unwanted), match) for match in candidates}
     top = max((rank for rank, _ in ranks.values()), default=None)
     return [match for rank, match in ranks.values() if rank == top]
+
+
+def decided(candidates: Sequence[Match], found: Survey) -> Match | None:
+    """The only candidate, None where there is none. Raises DataError where there are several."""
+    if len(candidates) > 1:
+        shown = " or ".join(match.pattern for match in candidates[:4])
+        raise DataError(f"{candidates[0].table}: {candidates[0].column!r} leads to {shown}; say which by --image")
+    return candidates[0] if candidates else None
 
 
 def _clean(value: str) -> str:

@@ -1,0 +1,124 @@
+"""The images that are known: the table, the folders or the names that tell the training images' labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from goulot.discovery import folders, labels
+from goulot.discovery.labels import Labels
+from goulot.discovery.matching import Match, best, decided, matches
+from goulot.discovery.survey import TEST, TRAIN, Survey
+from goulot.discovery.testset import TestSet
+from goulot.errors import DataError
+from goulot.tables import Table
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person has said of the layout, each None where it is to be worked out; `no_test`: there is no test set."""
+
+    table: str | None = None
+    label: str | None = None
+    image: str | None = None
+    no_test: bool = False
+
+
+def by_table(
+    found: Survey, sample: str | None, test: TestSet, rows: pd.DataFrame | None, given: Given
+) -> tuple[Match, Labels] | None:
+    """The table that names images and their labels. Raises DataError where two do, or where the label is in doubt."""
+    complete, doubtful = [], []
+    for name, table in found.tables.items():
+        if given.table is not None and name != given.table:
+            continue
+        if name in (sample, test.spec.get("table")) or (TEST.search(name) and not TRAIN.search(name)):
+            continue
+        ways = _given_image(ways_of(found, table, test), given)
+        if not ways:
+            continue
+        keys = {way.column for way in ways}
+        told = labels_of(table, keys, rows, test.table, given)
+        match = decided(best(preferred(ways, table, rows)), found)
+        if match is not None and isinstance(told, Labels):
+            complete.append((match, told))
+        elif isinstance(told, list) and told:
+            doubtful.append((name, told))
+    if complete:
+        return _one_table(complete)
+    if doubtful:
+        name, columns = doubtful[0]
+        raise DataError(which_label(name, columns))
+    return None
+
+
+def labels_of(
+    table: Table, keys: set[str], rows: pd.DataFrame | None, test: Table | None, given: Given
+) -> Labels | list[str]:
+    """The column or columns of labels, as said or as found; a list of those between which nothing decides."""
+    if given.label is None:
+        return labels.find(table, keys, rows, test)
+    return Labels([given.label], labels.separator(table.column(given.label)), "you said so")
+
+
+def _given_image(ways: list[Match], given: Given) -> list[Match]:
+    if given.image is None:
+        return ways
+    return [way for way in ways if given.image in (way.pattern, way.by_id)]
+
+
+def ways_of(found: Survey, table: Table, test: TestSet) -> list[Match]:
+    """The columns of all but unique cells that lead to images other than the test set's."""
+    unique = [column for column in table.rows.columns if table.rows[column].nunique() >= 0.98 * len(table.rows)]
+    ways = [match for column in unique for match in matches(found, table, column)]
+    return [way for way in ways if len(way.files & test.files) <= 0.1 * len(way.files)]
+
+
+def preferred(ways: Sequence[Match], table: Table, rows: pd.DataFrame | None) -> list[Match]:
+    """Those of one column: the one named as the sample's ids, or that of the best coverage, or the first."""
+    named = [way for way in ways if rows is not None and way.column == rows.columns[0]]
+    pool = named or list(ways)
+    top = max(way.coverage for way in pool)
+    column = next(
+        name for name in table.rows.columns if any(w.column == name and w.coverage >= top - 0.01 for w in pool)
+    )
+    return [way for way in pool if way.column == column]
+
+
+def _one_table(complete: list[tuple[Match, Labels]]) -> tuple[Match, Labels]:
+    def rank(entry: tuple[Match, Labels]) -> tuple[float, ...]:
+        match, told = entry
+        return ("sample" in told.why, round(match.coverage, 1), bool(TRAIN.search(match.table)), len(match.files))
+
+    ordered = sorted(complete, key=rank, reverse=True)
+    if len(ordered) > 1 and rank(ordered[0]) == rank(ordered[1]):
+        both = ", ".join(f"{match.table} ({', '.join(told.columns[:3])})" for match, told in ordered[:3])
+        raise DataError(f"which table holds the labels: {both}? Say so by --table")
+    return ordered[0]
+
+
+def by_path(found: Survey, test: TestSet, rows: pd.DataFrame | None, given: Given) -> tuple[dict[str, Any], str]:
+    """The pattern whose folders or names are labels, and how it was told. Raises DataError where nothing decides."""
+    hints = frozenset() if rows is None else frozenset({*rows.columns[1:], *rows.iloc[:, 1].astype(str)})
+    if given.image is not None:
+        return {"image": given.image}, "you said so"
+    ways = folders.by_folder(found, test.files)
+    why = "a folder a class"
+    if not ways:
+        ways, why = folders.by_name(found, test.files, hints), "the file names hold it"
+    if not ways:
+        raise DataError(f"no table, no folders and no file names tell the labels; seen: {found.seen()}")
+    if len(ways) > 1:
+        known = [way for way in ways if hints & set(way.labels)]
+        if len(known) != 1:
+            shown = " or ".join(f"{way.pattern} ({', '.join(way.labels[:4])})" for way in ways[:3])
+            raise DataError(f"which are the training images: {shown}? Say so by --image")
+        ways = known
+    return {"image": ways[0].pattern}, why
+
+
+def which_label(table: str, columns: Sequence[str]) -> str:
+    """The question to a person."""
+    shown = ", ".join(columns[:8])
+    return f"which column of {table} is the label: {shown}? Say so by --label, e.g. --label {columns[0]!r}"
