@@ -13,7 +13,9 @@ from ruamel.yaml import YAML
 from sklearn.metrics import roc_auc_score
 
 from goulot import layout
-from goulot.samples import elpv
+from goulot.artifacts import read_table
+from goulot.commands import score
+from goulot.samples import elpv, elpv_modules
 from tests import tiny
 
 LIMIT = 200
@@ -103,6 +105,35 @@ def test_a_label_is_not_a_defect_more_likely_than_not(finished: Path) -> None:
 def test_a_stage_reads_the_answers(finished: Path) -> None:
     opened = json.loads((finished / "opened.json").read_text())
     assert opened == {"fetch": [".csv", ".png"]}
+
+
+def test_a_module_is_in_both_parts_or_of_two_types() -> None:
+    cells = elpv_modules.partition(seed=0, limit=None)
+    modules = cells.groupby("group")
+    assert len(modules) == 44
+    assert (modules["split"].nunique() == 1).all()
+    assert (modules["type"].nunique() == 1).all()
+    assert 0.2 < (cells["split"] == "test").mean() < 0.3
+    defects = (cells["probability"] >= elpv.THRESHOLD).groupby(cells["split"]).mean()
+    assert defects["test"] == pytest.approx(defects["train"], abs=0.08)
+    other = elpv_modules.partition(seed=1, limit=300)
+    assert len(other) == pytest.approx(300, abs=20)
+    assert set(other["id"][other["split"] == "test"]) - set(cells["id"][cells["split"] == "test"])
+
+
+def test_the_modules_are_not_groups_or_a_submission_cannot_be_scored(
+    workspace: tiny.Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.params["fetch"] = {"source": "sample:elpv-modules", "limit": LIMIT}
+    workspace.set("ingest.train.group", "group")
+    workspace.run("fetch", "ingest")
+    assert read_table(layout.MANIFEST).query("split == 'train'")["group"].nunique() == 34
+    assert "group" not in pd.read_csv(layout.RAW / "test.csv")
+    layout.SUBMIT.mkdir()
+    elpv_modules.answers(seed=0, limit=LIMIT).to_csv(layout.SUBMISSION, index=False)
+    score.run(layout.SUBMISSION, None)
+    assert "sample:elpv-modules" in (said := capsys.readouterr().out)
+    assert "1.0000" in said
 
 
 def _tables(folder: Path) -> dict[Path, pd.DataFrame]:

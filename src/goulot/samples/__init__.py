@@ -3,9 +3,9 @@
 from types import ModuleType
 
 from goulot.errors import ParamsError, choices
-from goulot.samples import elpv
+from goulot.samples import elpv, elpv_modules
 
-SAMPLES: dict[str, ModuleType] = {"elpv": elpv}
+SAMPLES: dict[str, ModuleType] = {"elpv": elpv, "elpv-modules": elpv_modules}
 
 
 def find(name: str) -> ModuleType:

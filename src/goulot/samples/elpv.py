@@ -27,9 +27,13 @@ def write(folder: Path, *, seed: int, limit: int | None) -> None:
 
     The answers to the test set are not written: `answers` derives them for scoring alone.
     """
-    cells = partition(seed=seed, limit=limit)
+    lay_out(folder, partition(seed=seed, limit=limit), known=["type"])
+
+
+def lay_out(folder: Path, cells: pd.DataFrame, *, known: list[str]) -> None:
+    """Write the tables and images of cells that are dealt; the columns `known` are in train.csv, the type in both."""
     train, test = (cells[cells.split == part] for part in ("train", "test"))
-    write_table(folder / "train.csv", train[["id", "type"]].assign(label=_labels(train)))
+    write_table(folder / "train.csv", train[["id", *known]].assign(label=_labels(train)))
     write_table(folder / "test.csv", test[["id", "type"]])
     write_table(folder / "sample_submission.csv", test[["id"]].assign(label=0.5))
     for cell in cells.itertuples():
@@ -40,7 +44,11 @@ def write(folder: Path, *, seed: int, limit: int | None) -> None:
 
 def answers(*, seed: int, limit: int | None) -> pd.DataFrame:
     """The test set's true labels, columns `id` and `label` (int, 1 = defective), for scoring alone."""
-    cells = partition(seed=seed, limit=limit)
+    return hidden(partition(seed=seed, limit=limit))
+
+
+def hidden(cells: pd.DataFrame) -> pd.DataFrame:
+    """The answers of cells that are dealt."""
     test = cells[cells.split == "test"]
     return test[["id"]].assign(label=_labels(test)).reset_index(drop=True)
 
@@ -50,7 +58,7 @@ def partition(*, seed: int, limit: int | None) -> pd.DataFrame:
 
     `limit` keeps that many cells, the strata in proportion, for a quick look.
     """
-    cells = _read()
+    cells = read()
     rng = np.random.default_rng(seed)
     strata = [part.index.to_numpy() for _, part in cells.groupby(["probability", "type"])]
     kept = [rng.permutation(rows) for rows in strata]
@@ -61,14 +69,15 @@ def partition(*, seed: int, limit: int | None) -> pd.DataFrame:
     return cells.loc[np.sort(np.concatenate(kept))].reset_index(drop=True)
 
 
-def _labels(cells: pd.DataFrame) -> "pd.Series[int]":
-    return (cells.probability >= THRESHOLD).astype(int)
-
-
-def _read() -> pd.DataFrame:
+def read() -> pd.DataFrame:
+    """All cells in file order: id, path, probability, type. Raises DataError where the package is not there."""
     if find_spec("elpv_dataset") is None:
         raise DataError("the sample elpv needs the package elpv-dataset; pip install -e '.[sample]'")
     root = Path(str(resources.files("elpv_dataset"))) / "data"
     cells = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["path", "probability", "type"])
     cells.insert(0, "id", cells.path.str.extract(r"(\w+)\.png$")[0])
     return cells.assign(path=[root / path for path in cells.path])
+
+
+def _labels(cells: pd.DataFrame) -> "pd.Series[int]":
+    return (cells.probability >= THRESHOLD).astype(int)
