@@ -233,8 +233,7 @@ def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped:
     assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic", "finetune@mine"}
     board = pd.read_csv(layout.LEADERBOARD).set_index("learner")
     assert board.loc["finetune@mine", "roc_auc"] == pytest.approx(read_json(layout.metrics(folder))["roc_auc"])
-    page = layout.REPORT_PAGE.read_text()
-    assert page.count("finetune@mine") == 2  # its scores, and its time and memory
+    assert "finetune@mine" in layout.REPORT_PAGE.read_text()
     mapped.set("finetune.networks", {})
     mapped.run("blend", "review", "submit", "report")
     assert not folder.exists()

@@ -22,7 +22,7 @@ FAMILIES = {
     "learn": ("learners", layout.learned),
     "finetune": ("networks", layout.finetuned),
 }
-EXTRA = {"report": {"src/goulot/templates/report.html"}}
+EXTRA = {"report": {f"src/goulot/templates/report.{kind}" for kind in ("css", "html", "js")}}
 LISTS = {
     "rank": {"extract.backbones"},
     "blend": {"finetune.networks", "learn.learners"},

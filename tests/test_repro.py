@@ -97,7 +97,7 @@ def test_the_run_ends_without_a_submission_and_a_report(clone: Clone) -> None:
     assert written["label"].between(0, 1).all()
     assert written["label"].nunique() > 10
     page = (data / "report/index.html").read_text()
-    assert "data:image/png;base64" in page
+    assert "data:image/jpeg;base64" in page
     assert not re.search(r"(src|href)=\"(https?:)?//", page), "the page needs the network"
 
 
@@ -135,7 +135,7 @@ def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
     assert sorted(board["learner"]) == ["blend", "finetune@last", "logistic", "mlp"]
     weights = json.loads((clone.root / "data/blend/weights.json").read_text())
     assert set(weights["all"]) == {"logistic", "mlp", "finetune@last"}
-    assert "lightgbm" not in (clone.root / "data/report/index.html").read_text()
+    assert "learn@lightgbm" not in (clone.root / "data/report/index.html").read_text()
     assert clone.repro() == set()
 
 

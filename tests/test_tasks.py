@@ -69,7 +69,8 @@ def test_a_task_does_not_reach_a_submission_and_a_report(
     assert {"given", "suggested"} < set(pd.read_csv(layout.DOUBTS).columns)
     page = layout.REPORT_PAGE.read_text()
     assert page.count("<table") > 3
-    assert page.count("data:image/png") >= 3
+    assert page.count("data:image/jpeg") >= 3
+    assert page.count("<svg") >= 5
     monkeypatch.setattr(sys, "argv", ["goulot", "check-submission"])
     cli.app(standalone_mode=False)
     write_table(layout.SUBMISSION, written.iloc[1:])

@@ -57,15 +57,18 @@ def run() -> None:
 
 
 def run_stage(stage: str, *names: str) -> None:
-    """Run a stage on its section of params.yaml and note its seconds and memory for the report."""
+    """Run a stage on its section of params.yaml; note its seconds, memory and settings for the report."""
     from goulot import layout, params
     from goulot.artifacts import write_json
 
     module = importlib.import_module(f"goulot.stages.{stage}")
     start = time.monotonic()
-    module.run(params.load(stage, module.Params), *names)
+    settings = params.load(stage, module.Params)
+    module.run(settings, *names)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    write_json(layout.times("@".join([stage, *names])), {"seconds": time.monotonic() - start, "peak_bytes": peak})
+    differs = settings.model_dump(mode="json", exclude_defaults=True)
+    note = {"seconds": time.monotonic() - start, "peak_bytes": peak}
+    write_json(layout.times("@".join([stage, *names])), {**note, "given": params.read()[stage], "differs": differs})
 
 
 def _stage(name: str) -> Callable[[], None]:

@@ -77,15 +77,18 @@ def tune(metric: Metric, target: Target, y: np.ndarray, p: np.ndarray) -> Rule:
     return rule if metric.name in _MOST_PROBABLE else Rule("weights", _weights(metric, y, p))
 
 
-def crossed(metric: Metric, target: Target, y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> float:
-    """The score by rules tuned for each fold on the other folds' rows."""
-    if not metric.decides:
-        return metric.score(y, p)
+def cross(metric: Metric, target: Target, y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Decisions in the form of the truth, by rules tuned for each fold on the other folds' rows."""
     guesses = np.zeros_like(y)
     for held_out in np.unique(fold):
         inside = fold != held_out
         guesses[~inside] = tune(metric, target, y[inside], p[inside]).decide(p[~inside])
-    return metric.score(y, guesses)
+    return guesses
+
+
+def crossed(metric: Metric, target: Target, y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> float:
+    """The score by rules tuned for each fold on the other folds' rows."""
+    return metric.score(y, cross(metric, target, y, p, fold) if metric.decides else p)
 
 
 def every(y: np.ndarray, p: np.ndarray, target: Target) -> dict[str, float]:

@@ -10,7 +10,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from goulot import networks
+from goulot import licences, networks
 from goulot.artifacts import file_sha256
 from goulot.errors import WeightsError
 
@@ -143,20 +142,7 @@ def _packaged(module: str, where: str) -> Source:
     files = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES)
     if len(files) != 1:
         raise WeightsError(f"{where}: {module} holds {len(files)} files of weights, not one")
-    return Source(files[0], _package_licence(module))
-
-
-def _package_licence(module: str) -> str | None:
-    """As the package states it, else the title of the licence's text that it carries."""
-    try:
-        about = distribution(packages_distributions()[module][0])
-    except (KeyError, PackageNotFoundError):
-        return None
-    for name in ("License-Expression", "License"):
-        if name in about.metadata and about.metadata[name] != "UNKNOWN":
-            return about.metadata[name]
-    texts = [file.read_text() for file in about.files or () if file.name.upper().startswith("LICEN")]
-    return next((line.strip() for text in texts for line in text.splitlines() if line.strip()), None)
+    return Source(files[0], licences.packaged(module))
 
 
 def _hub(model: str, where: str, fetch: bool) -> Source:

@@ -71,13 +71,3 @@ def offline_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home without credentials or settings."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The system's Chromium."""
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-    if found is None:
-        pytest.skip("there is no Chromium on this machine (Debian: apt-get install chromium)")
-    return found

@@ -1,0 +1,71 @@
+"""What the stages took: seconds and memory as each noted them when it last ran here, and the disk that they hold."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goulot import layout
+from goulot.artifacts import read_json
+from goulot.params import members
+
+FAMILIES = {"extract": "backbones", "learn": "learners", "finetune": "networks"}
+ORDER = (
+    "fetch", "ingest", "augment", "extract", "audit", "split", "rank", "learn", "finetune", "blend", "review", "submit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and memory are None where the stage's output came from the cache."""
+
+    stage: str
+    seconds: float | None
+    peak_bytes: int | None
+    disk_bytes: int
+
+
+def read() -> list[Cost]:
+    """A cost a stage, in the pipeline's order, and the feature store's disk as the last one."""
+    return [_cost(stage, folder) for stage, folder in _stages()] + [Cost("store", None, None, _size(layout.store()))]
+
+
+def seconds(stage: str) -> float | None:
+    """Of its last run on this machine."""
+    note = _note(stage)
+    return float(note["seconds"]) if note else None
+
+
+def stage_of(learner: str) -> str:
+    """The stage behind a row of the leaderboard."""
+    return learner if learner == "blend" or learner.startswith("finetune@") else f"learn@{learner}"
+
+
+def _stages() -> Iterator[tuple[str, Path]]:
+    for stage in ORDER:
+        folder = layout.DATA / stage
+        if stage not in FAMILIES:
+            yield stage, folder
+            continue
+        for name in members(stage, FAMILIES[stage], least=0):
+            yield f"{stage}@{name}", folder / name
+
+
+def _cost(stage: str, folder: Path) -> Cost:
+    note = _note(stage) or {}
+    return Cost(stage, note.get("seconds"), note.get("peak_bytes"), _size(folder))
+
+
+def _note(stage: str) -> dict[str, Any] | None:
+    path = layout.times(stage)
+    return dict(read_json(path)) if path.is_file() else None
+
+
+def _size(folder: Path) -> int:
+    """In bytes; a file behind a link counts as well, since DVC may link what it keeps."""
+    return sum(
+        os.stat(os.path.join(place, file)).st_size
+        for place, _, files in os.walk(folder, followlinks=True)
+        for file in files
+    )

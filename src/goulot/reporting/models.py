@@ -1,0 +1,177 @@
+"""Section: how the learners and their blend do, and where they are wrong."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from goulot import layout
+from goulot.artifacts import read_json
+from goulot.reporting import charts
+from goulot.reporting.finished import Run
+from goulot.reporting.page import Block, Chart, Gallery, Matrix, Section, Table, cell
+
+MATRIX = 30  # names of a matrix; rows of a table by class
+CURVES = 5  # classes or labels with curves of their own
+NUMBERS = 4  # columns of a regression that are drawn
+MISTAKES = 18
+
+
+def section(run: Run) -> Section:
+    """Scores by fold, the members' errors and weights, what the task calls for, and the worst mistakes."""
+    blocks = [_folds(run), *_weights(), *_correlation(run), *_by_task(run), *_mistakes(run)]
+    return Section("Models", ["All of it is out of fold: no image is judged by what saw it."], blocks)
+
+
+def _folds(run: Run) -> Table:
+    rows = {name: judged.by_fold for name, judged in run.judged.items()}
+    table = pd.DataFrame(rows).T.rename(columns=lambda f: f"fold {f}").rename_axis("learner").reset_index()
+    sizes = ", ".join(f"{count:,}" for count in np.bincount(run.known.fold))
+    return Table.of(f"{run.metric.title} in each fold ({sizes} images)", table)
+
+
+def _weights() -> Iterator[Table]:
+    """The ways to blend with their scores, and the members' weights where greedy selection found them."""
+    found, rivals = read_json(layout.BLEND_WEIGHTS), read_json(layout.metrics(layout.BLEND))["rivals"]
+    if rivals:
+        taken = [fold["method"] for fold in found["folds"]]
+        rows = [(name, taken.count(name), "taken" if name == found["method"] else "", score)
+                for name, score in rivals.items()]  # fmt: skip
+        table = pd.DataFrame(rows, columns=["way to blend", "taken without a fold", "on all rows", "cross-validated"])
+        yield Table.of("Ways to blend", table)
+    if found["all"] is None:
+        return
+    folds = pd.DataFrame([fold["weights"] for fold in found["folds"] if fold["weights"]], columns=list(found["all"]))
+    weights = sorted(found["all"].items(), key=lambda item: -item[1])
+    spread = [f"{folds[name].min():.2f} to {folds[name].max():.2f}" if len(folds) else "" for name, _ in weights]
+    table = pd.DataFrame([(name, apart, weight) for (name, weight), apart in zip(weights, spread, strict=True)],
+                         columns=["learner", "without each fold", "weight"])  # fmt: skip
+    yield Table.of("Weights of the blend", table, bars=[weight for _, weight in weights])
+
+
+def _correlation(run: Run) -> Iterator[Matrix]:
+    """How alike the members' errors are: what is alike adds little to a blend."""
+    names = run.members[:MATRIX]
+    if len(names) < 2:
+        return
+    with np.errstate(invalid="ignore"):
+        found = np.nan_to_num(np.corrcoef([run.judged[name].errors for name in names]))
+    cells = [[f"{value:.2f}" for value in row] for row in found]
+    yield Matrix(
+        "Correlation of the members' errors: the less alike, the more a blend gains", "", names, cells, found.clip(0, 1)
+    )
+
+
+def _by_task(run: Run) -> Iterator[Block]:
+    target = run.known.target
+    if target.task == "regression":
+        yield from _numbers(run)
+    elif target.task == "multilabel":
+        yield from _labels(run)
+    else:
+        yield from _classes(run)
+
+
+def _numbers(run: Run) -> Iterator[Block]:
+    names = run.known.target.names
+    for name, y, p in list(zip(names, run.known.y.T, run.p.T, strict=True))[:NUMBERS]:
+        predicted = f"predicted {name}"
+        svg = charts.cloud(y, p, (f"actual {name}", predicted), diagonal=True)
+        yield Chart(f"{name}: predicted against actual", svg)
+        svg = charts.cloud(p, p - y, (predicted, "predicted less actual"), diagonal=False)
+        yield Chart(f"{name}: residuals", svg)
+    if len(names) > NUMBERS:
+        yield Table("Columns that are not drawn", ["number"], [[name] for name in names[NUMBERS:]])
+
+
+def _labels(run: Run) -> Iterator[Block]:
+    target, y = run.known.target, run.known.y
+    table = pd.read_csv(layout.BLEND_LABELS)
+    first = f" (the {MATRIX} worst of {len(table):,})" if len(table) > MATRIX else ""
+    yield Table.of(f"Labels, by ROC AUC{first}", table.sort_values("roc_auc").head(MATRIX))
+    yield Chart("Calibration over all labels", charts.calibration(y.ravel() == 1, run.p.ravel(), "a label"))
+    yield from _curves(target.names, y == 1, run.p, "labels")
+
+
+def _classes(run: Run) -> Iterator[Block]:
+    target, y = run.known.target, run.known.y
+    counts = np.zeros((len(target.names), len(target.names)), int)
+    np.add.at(counts, (y, run.guesses), 1)
+    yield from _confusion(target.names, counts)
+    if len(target.names) > 2:
+        yield _by_class(target.names, counts)
+    right = charts.calibration(y == run.p.argmax(1), run.p.max(1), "the likeliest class")
+    yield Chart("Calibration: how often the likeliest class is right, by its probability", right)
+    if target.task == "binary":
+        yield from _curves(target.names[1:], (y == 1)[:, None], run.p[:, 1:], "classes")
+    elif target.task == "multiclass":
+        yield from _curves(target.names, y[:, None] == np.arange(len(target.names)), run.p, "classes")
+
+
+def _confusion(names: list[str], counts: np.ndarray) -> Iterator[Block]:
+    """A matrix of few classes; of many, the pairs that are confused most."""
+    if len(names) <= MATRIX:
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        cells = [[cell(count) for count in row] for row in counts]
+        yield Matrix("Confusion matrix: actual classes down, decided ones across", "actual", names, cells, shares)
+        return
+    wrong = counts * (1 - np.eye(len(names), dtype=int))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:MATRIX]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(places, wrong.shape), strict=True) if wrong[i, j]]
+    rows = [[names[i], names[j], cell(wrong[i, j])] for i, j in pairs]
+    caption = f"The classes that are confused most (the first {len(rows)} pairs)"
+    yield Table(caption, ["actual", "decided", "images"], rows)
+
+
+def _by_class(names: list[str], counts: np.ndarray) -> Table:
+    right, actual, decided = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    table = pd.DataFrame({
+        "class": names, "images": actual, "recall": right / np.maximum(actual, 1),
+        "precision": np.where(decided, right / np.maximum(decided, 1), np.nan),
+    })  # fmt: skip
+    first = f" (the {MATRIX} worst of {len(names):,})" if len(names) > MATRIX else ""
+    return Table.of(f"Classes, by recall{first}", table.sort_values(["recall", "images"]).head(MATRIX))
+
+
+def _curves(names: list[str], true: np.ndarray, p: np.ndarray, kind: str) -> Iterator[Chart]:
+    """ROC and precision-recall of the most frequent ones that have both kinds of rows; true bool (n, names)."""
+    both = [i for i in np.argsort(-true.sum(axis=0), kind="stable") if 0 < true[:, i].sum() < len(true)]
+    chosen = [(names[i], true[:, i], p[:, i]) for i in both[:CURVES]]
+    if not chosen:
+        return
+    of = f", the {CURVES} most frequent of {len(names):,} {kind}" if len(both) > CURVES else ""
+    yield Chart(f"ROC curve, with the area{of}", charts.roc(chosen))
+    yield Chart(f"Precision and recall, with the average precision{of}", charts.precision_recall(chosen))
+
+
+def _mistakes(run: Run) -> Iterator[Gallery]:
+    """The images whose truth the blend thought least likely, or that it missed by most."""
+    y, p, target = run.known.y, run.p, run.known.target
+    if target.exclusive:
+        wrong, badness = run.guesses != y, 1 - p[np.arange(len(y)), y]
+    elif target.task == "multilabel":
+        badness = np.abs(p - y).max(axis=1)
+        wrong = badness > 0.5
+    else:
+        badness = (np.abs(p - y) / np.maximum(y.std(axis=0), 1e-12)).max(axis=1)
+        wrong = badness > 0
+    rows = np.flatnonzero(wrong)
+    rows = rows[np.argsort(-badness[rows], kind="stable")][:MISTAKES]
+    if not len(rows):
+        return
+    ids = run.known.images["image_id"].iloc[rows].tolist()
+    shown = [f"is {run.said(y[i])}, taken for {_taken_for(run, int(i))}" for i in rows]
+    caption = f"The worst mistakes ({len(rows)} of {int(wrong.sum()):,})"
+    if target.task == "regression":
+        caption = f"The {len(rows)} images furthest off, in standard deviations of the actual numbers"
+    yield Gallery(caption, run.thumbnails(ids, shown))
+
+
+def _taken_for(run: Run, row: int) -> str:
+    target, p = run.known.target, run.p[row]
+    if target.exclusive:
+        guess = int(run.guesses[row])
+        return f"{target.names[guess]} ({p[guess]:.0%})"
+    if target.task == "multilabel":
+        return ", ".join(f"{target.names[i]} {p[i]:.0%}" for i in np.argsort(-p)[:3])
+    return run.said(p)
