@@ -27,7 +27,7 @@ def _balance(run: Run) -> Table:
     if target.task == "regression":
         numbers = pd.DataFrame(y, columns=target.names).describe().T.rename_axis("number").reset_index()
         return Table.of("Training images by number", numbers.assign(count=numbers["count"].astype(int)))
-    counts = pd.Series({name: int(inside.sum()) for name, inside in run.classes()})
+    counts = pd.Series(run.counts, index=run.kinds)
     if target.task != "ordinal":
         counts = counts.sort_values(ascending=False, kind="stable")
     kind = "label" if target.task == "multilabel" else "class"
@@ -50,15 +50,15 @@ def _sizes(manifest: pd.DataFrame) -> Table:
 
 def _examples(run: Run) -> Iterator[Gallery]:
     """Training images drawn at random, of the most frequent classes where there are many."""
-    groups = run.classes()
-    if len(groups) > CLASSES and run.known.target.task != "ordinal":
-        groups.sort(key=lambda group: -int(group[1].sum()))
+    order = np.arange(len(run.kinds))
+    if len(order) > CLASSES and run.known.target.task != "ordinal":
+        order = np.argsort(-run.counts, kind="stable")
     rng = np.random.default_rng(0)
-    for name, inside in groups[:CLASSES]:
-        rows = np.flatnonzero(inside)
-        rows = np.sort(rng.choice(rows, min(EXAMPLES, len(rows)), replace=False))
-        ids = run.known.images["image_id"].iloc[rows].tolist()
-        more = f" (the first {CLASSES} of {len(groups):,} are shown)" if len(groups) > CLASSES else ""
-        caption = f"Examples of {name}, {int(inside.sum()):,} images{more}"
-        if len(rows):
+    more = f" (the first {CLASSES} of {len(order):,} are shown)" if len(order) > CLASSES else ""
+    for kind in order[:CLASSES]:
+        rows = np.flatnonzero(run.inside(kind))
+        shown = np.sort(rng.choice(rows, min(EXAMPLES, len(rows)), replace=False))
+        ids = run.known.images["image_id"].iloc[shown].tolist()
+        if ids:
+            caption = f"Examples of {run.kinds[kind]}, {len(rows):,} images{more}"
             yield Gallery(caption, run.thumbnails(ids, [""] * len(ids), side=96))

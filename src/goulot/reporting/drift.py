@@ -31,9 +31,8 @@ def compare(run: Run, test: np.ndarray) -> Iterator[Block]:
     if target.exclusive:
         yield _histogram("probability of the likeliest class", oof.max(axis=1), test.max(axis=1))
     kind = "label" if target.task == "multilabel" else "class"
-    known = run.known.y if not target.exclusive else np.eye(len(target.names))[run.known.y]
     table = pd.DataFrame({
-        kind: target.names, "share in training": known.mean(axis=0), "mean out of fold": oof.mean(axis=0),
+        kind: target.names, "share in training": run.counts / len(oof), "mean out of fold": oof.mean(axis=0),
         "mean in test": test.mean(axis=0),
     })  # fmt: skip
     table["difference"] = table["mean in test"] - table["mean out of fold"]

@@ -13,14 +13,14 @@ from goulot.features import Features, read_choice
 from goulot.reporting.finished import Run
 from goulot.reporting.page import Map, jpeg
 
-POINTS, LEAST = 1500, 12
+POINTS, LEAST = 1000, 12
 SIDE, COLUMNS = 40, 40  # of the thumbnails, and how many stand in a row of the sprite
 PIXELS = 1e9  # decoded for thumbnails at most; the points beyond have none
 NAMED = 7  # classes with a colour of their own
 
 
 def draw(run: Run) -> list[Map]:
-    """At most 1,500 images of both sets; none where there are too few for a map."""
+    """At most 1,000 images of both sets; none where there are too few for a map."""
     images = run.manifest[["image_id", "split", "width", "height"]]
     if len(images) > POINTS:
         images = images.sample(POINTS, random_state=0)
@@ -89,8 +89,7 @@ def _labels(run: Run) -> tuple[list[str], np.ndarray]:
     """The most frequent labels or sets of labels by name, the others as one; numbers by fifths of the first column."""
     y, target = run.known.y, run.known.target
     if target.task == "regression":
-        parts = run.classes()
-        return [name for name, _ in parts], np.argmax([inside for _, inside in parts], axis=0)
+        return run.kinds, np.argmax([run.inside(kind) for kind in range(len(run.kinds))], axis=0)
     if target.exclusive and len(target.names) <= NAMED:
         return target.names, y
     said = pd.Series([run.said(row) for row in y])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -99,14 +100,35 @@ class Run:
             return ", ".join(n for n, v in zip(target.names, values, strict=True) if v > 0.5) or "none"
         return ", ".join(f"{n} {v:.4g}" for n, v in zip(target.names, values, strict=True))
 
-    def classes(self) -> list[tuple[str, np.ndarray]]:
-        """The training images in kinds, as bool (images,): by class or label, of numbers by fifths of the first."""
+    @cached_property
+    def kinds(self) -> list[str]:
+        """What the training images are told apart by: classes, labels, or fifths of the first number."""
+        if self.known.target.task != "regression":
+            return self.known.target.names
+        return [f"{self.known.target.names[0]} {a:.4g} to {b:.4g}" for a, b in pairwise(self._edges)]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """The training images of each kind."""
+        y = self.known.y
+        if self.known.target.task == "multilabel":
+            return np.asarray(y.sum(axis=0).astype(int))
+        return np.bincount(y if self.known.target.exclusive else self._fifth, minlength=len(self.kinds))
+
+    def inside(self, kind: int) -> np.ndarray:
+        """Which training images are of a kind, bool (images,)."""
         y, target = self.known.y, self.known.target
-        if target.task != "regression":
-            return [(n, y == i if target.exclusive else y[:, i] == 1) for i, n in enumerate(target.names)]
-        edges = np.quantile(y[:, 0], np.linspace(0, 1, 6))
-        fifth = np.searchsorted(edges[1:-1], y[:, 0])
-        return [(f"{target.names[0]} {edges[i]:.4g} to {edges[i + 1]:.4g}", fifth == i) for i in range(5)]
+        if target.task == "multilabel":
+            return np.asarray(y[:, kind] == 1)
+        return np.asarray((y if target.exclusive else self._fifth) == kind)
+
+    @cached_property
+    def _edges(self) -> np.ndarray:
+        return np.asarray(np.quantile(self.known.y[:, 0], np.linspace(0, 1, 6)))
+
+    @property
+    def _fifth(self) -> np.ndarray:
+        return np.searchsorted(self._edges[1:-1], self.known.y[:, 0])
 
     @cached_property
     def _shards(self) -> Shards:

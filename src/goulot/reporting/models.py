@@ -85,58 +85,57 @@ def _numbers(run: Run) -> Iterator[Block]:
 
 
 def _labels(run: Run) -> Iterator[Block]:
-    target, y = run.known.target, run.known.y
     table = pd.read_csv(layout.BLEND_LABELS)
     first = f" (the {MATRIX} worst of {len(table):,})" if len(table) > MATRIX else ""
     yield Table.of(f"Labels, by ROC AUC{first}", table.sort_values("roc_auc").head(MATRIX))
-    yield Chart("Calibration over all labels", charts.calibration(y.ravel() == 1, run.p.ravel(), "a label"))
-    yield from _curves(target.names, y == 1, run.p, "labels")
+    yield Chart("Calibration over all labels", charts.calibration(run.known.y.ravel() == 1, run.p.ravel(), "a label"))
+    yield from _curves(run, "labels")
 
 
 def _classes(run: Run) -> Iterator[Block]:
     target, y = run.known.target, run.known.y
-    counts = np.zeros((len(target.names), len(target.names)), int)
-    np.add.at(counts, (y, run.guesses), 1)
-    yield from _confusion(target.names, counts)
+    yield from _confusion(target.names, y, run.guesses)
     if len(target.names) > 2:
-        yield _by_class(target.names, counts)
+        yield _by_class(run)
     right = charts.calibration(y == run.p.argmax(1), run.p.max(1), "the likeliest class")
     yield Chart("Calibration: how often the likeliest class is right, by its probability", right)
-    if target.task == "binary":
-        yield from _curves(target.names[1:], (y == 1)[:, None], run.p[:, 1:], "classes")
-    elif target.task == "multiclass":
-        yield from _curves(target.names, y[:, None] == np.arange(len(target.names)), run.p, "classes")
+    if target.task != "ordinal":
+        yield from _curves(run, "classes")
 
 
-def _confusion(names: list[str], counts: np.ndarray) -> Iterator[Block]:
+def _confusion(names: list[str], y: np.ndarray, guesses: np.ndarray) -> Iterator[Block]:
     """A matrix of few classes; of many, the pairs that are confused most."""
     if len(names) <= MATRIX:
+        counts = np.zeros((len(names), len(names)), int)
+        np.add.at(counts, (y, guesses), 1)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         cells = [[cell(count) for count in row] for row in counts]
         yield Matrix("Confusion matrix: actual classes down, decided ones across", "actual", names, cells, shares)
         return
-    wrong = counts * (1 - np.eye(len(names), dtype=int))
-    places = np.argsort(-wrong, axis=None, kind="stable")[:MATRIX]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(places, wrong.shape), strict=True) if wrong[i, j]]
-    rows = [[names[i], names[j], cell(wrong[i, j])] for i, j in pairs]
-    caption = f"The classes that are confused most (the first {len(rows)} pairs)"
-    yield Table(caption, ["actual", "decided", "images"], rows)
+    named = np.array(names, dtype=object)
+    wrong = pd.DataFrame({"actual": named[y], "decided": named[guesses]})[y != guesses]
+    if len(wrong):
+        pairs = wrong.value_counts().reset_index(name="images").head(MATRIX)
+        yield Table.of(f"The classes that are confused most (the first {len(pairs)} pairs)", pairs)
 
 
-def _by_class(names: list[str], counts: np.ndarray) -> Table:
-    right, actual, decided = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+def _by_class(run: Run) -> Table:
+    y, names = run.known.y, run.known.target.names
+    right, decided = (np.bincount(rows, minlength=len(names)) for rows in (y[y == run.guesses], run.guesses))
     table = pd.DataFrame({
-        "class": names, "images": actual, "recall": right / np.maximum(actual, 1),
+        "class": names, "images": run.counts, "recall": right / np.maximum(run.counts, 1),
         "precision": np.where(decided, right / np.maximum(decided, 1), np.nan),
     })  # fmt: skip
     first = f" (the {MATRIX} worst of {len(names):,})" if len(names) > MATRIX else ""
     return Table.of(f"Classes, by recall{first}", table.sort_values(["recall", "images"]).head(MATRIX))
 
 
-def _curves(names: list[str], true: np.ndarray, p: np.ndarray, kind: str) -> Iterator[Chart]:
-    """ROC and precision-recall of the most frequent ones that have both kinds of rows; true bool (n, names)."""
-    both = [i for i in np.argsort(-true.sum(axis=0), kind="stable") if 0 < true[:, i].sum() < len(true)]
-    chosen = [(names[i], true[:, i], p[:, i]) for i in both[:CURVES]]
+def _curves(run: Run, kind: str) -> Iterator[Chart]:
+    """ROC and precision-recall of the most frequent ones that have rows of both kinds; of two classes, the second's."""
+    names = run.known.target.names
+    order = [1] if run.known.target.task == "binary" else np.argsort(-run.counts, kind="stable").tolist()
+    both = [i for i in order if 0 < run.counts[i] < len(run.p)]
+    chosen = [(names[i], run.inside(i), run.p[:, i]) for i in both[:CURVES]]
     if not chosen:
         return
     of = f", the {CURVES} most frequent of {len(names):,} {kind}" if len(both) > CURVES else ""

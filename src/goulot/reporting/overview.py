@@ -27,7 +27,9 @@ def lead(run: Run) -> str:
 
 def section(run: Run, costs: Sequence[Cost]) -> Section:
     """Tiles, the leaderboard, what was set aside, and time and disk by stage."""
-    return Section("Overview", [], [_tiles(run, costs), _leaderboard(run), _intervals(run), _costs(costs), *_aside()])
+    aside = list(_aside())
+    blocks = [_tiles(run, costs), _leaderboard(run), _intervals(run), _costs(costs), *aside]
+    return Section("Overview", [] if aside else ["No image was set aside."], blocks)
 
 
 def _tiles(run: Run, costs: Sequence[Cost]) -> Tiles:

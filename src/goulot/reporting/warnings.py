@@ -46,7 +46,7 @@ def _scores(run: Run) -> Iterator[str]:
 def _classes(run: Run) -> Iterator[str]:
     if run.known.target.task == "regression":
         return
-    few = [(name, int(inside.sum())) for name, inside in run.classes() if inside.sum() < FEW]
+    few = [(name, count) for name, count in zip(run.kinds, run.counts.tolist(), strict=True) if count < FEW]
     if few:
         named = ", ".join(f"{name} ({count})" for name, count in few[:NAMED])
         more = f" and {len(few) - NAMED:,} more" if len(few) > NAMED else ""
