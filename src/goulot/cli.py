@@ -183,6 +183,21 @@ def check_submission(
         typer.echo(line)
 
 
+@app.command(help="Show finished runs side by side: git revisions, branches or DVC experiments.")
+def compare(
+    revisions: Annotated[list[str], typer.Argument(help="two or more, or one beside `workspace`", metavar="REV...")],
+    rows: Annotated[int, typer.Option(help="images shown", min=0)] = 10,
+    csv: Annotated[Path | None, typer.Option(help="write all images there")] = None,
+) -> None:
+    """Print the settings that differ, the scores, and the images that are judged most differently."""
+    from rich.console import Console
+
+    from goulot.commands.compare import run as run_compare
+
+    for table in run_compare(revisions, rows=rows, csv=csv):
+        Console().print(table)
+
+
 @app.command(help="Remove old runs and stored features that nothing uses, after asking.")
 def clean(
     keep: Annotated[int, typer.Option(help="newest runs that stay")] = 10,

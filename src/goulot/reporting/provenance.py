@@ -36,7 +36,7 @@ def _settings() -> Listing:
     for stage, given in params.read().items():
         differs, noted = _noted(stage, given)
         whole |= not noted
-        rows += [(f"{stage}.{key}", str(value)) for key, value in _leaves(differs)]
+        rows += [(f"{stage}.{key}", str(value)) for key, value in leaves(differs)]
     caption = "Settings that differ from the stages' defaults"
     if whole:
         caption += "; of stages that did not run here with these settings, all that params.yaml sets"
@@ -54,10 +54,11 @@ def _noted(stage: str, given: Any) -> tuple[Any, bool]:
     return given, stage == "report" or not names
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """A document's values by their dotted keys."""
     if isinstance(value, Mapping):
         for name, part in value.items():
-            yield from _leaves(part, f"{key}.{name}" if key else str(name))
+            yield from leaves(part, f"{key}.{name}" if key else str(name))
     else:
         yield key, "empty" if value is None else value
 
