@@ -1,6 +1,7 @@
 """No leaks: what predicts a row has seen neither it, nor its group, nor its views; and rows are joined by their ids."""
 
 import itertools
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking, tuning
+from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking, selection, tuning
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError, ParamsError
 from goulot.learners import KINDS, Context, Factory, find
@@ -157,6 +158,22 @@ def test_the_worst_of_the_settings_is_chosen_or_the_choice_is_not_by_the_loss() 
     assert np.array_equal(tuned, found.makers["C 0.01"](context).fit(X, y, np.arange(200)).predict(X))
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_features_that_mean_nothing_are_kept_or_columns_of_the_table_lost(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 42)).astype(np.float32)
+    names = ["a", "b"] if task == "binary" else ["a", "b", "c"]
+    raw = X[:, 4 : 4 + len(names)]
+    y = raw.argmax(axis=1) if task in ("binary", "multiclass") else raw if task == "regression" else (raw > 0) * 1.0
+    context = Context(seed=0, threads=1, target=Target(task, names), extra=2)
+    model = selection.Selected(maker("logistic"), 0.1, context).fit(X, y, np.arange(300))
+    kept = model._kept.tolist()
+    assert len(kept) == 6
+    assert kept[-2:] == [40, 41]
+    assert set(range(4, 4 + len(names))) <= set(kept)
+    assert model.predict(X[:7]).shape == (7, len(names))
+
+
 @pytest.mark.parametrize(("settings", "words"), [
     ({"kind": "logistic", "tune": {"C": []}}, r"any\.tune\.C is \[\]"),
     ({"kind": "logistic", "tune": {"c": [1]}}, "c"),
@@ -175,7 +192,7 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     # The views of an image, and the images of a group, are all but equal: a leak would show as a score near 1.
     groups = rng.normal(size=(200, 24))
     X = inputs(kind, groups[rows.rows["group"]] + rng.normal(size=(len(rows.rows), 24)) * 0.05)
-    make = maker(kind)
+    make = partial(selection.Selected, maker(kind), 0.7) if kind == "mlp" else maker(kind)
     result = crossfit.cross_fit(make, rows, lambda fold: X, folds=rows.folds, seed=0, threads=2)
     assert roc_auc_score(rows.truth.train.y, result.oof[:, 1]) == pytest.approx(0.5, abs=0.13)
     inside = (rows.rows["fold"] >= 0).to_numpy()

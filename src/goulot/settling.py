@@ -87,7 +87,7 @@ class _Run:
     @cached_property
     def seconds(self) -> float:
         """The shortest of a few passes."""
-        return min(_timed(self.reader, self.pixels) for _ in range(TRIES)) if self.columns else 0.0
+        return _in_turn(self)[0]
 
 
 class _Trial:
@@ -140,7 +140,7 @@ class _Trial:
         except Exception as error:  # a runtime raises errors of many kinds for what it cannot convert
             log.info("%s: %s cannot run it: %s", self._backbone.name, other.runtime, " ".join(str(error).split())[:120])
             return False
-        eager, seconds = self._run(engine).seconds, self._run(other).seconds
+        eager, seconds = _in_turn(self._run(engine), self._run(other))
         log.info("%s: a batch takes %.0f ms in torch, %.0f ms in %s", self._backbone.name,
                  1000 * eager, 1000 * seconds, other.runtime)  # fmt: skip
         return eager > FASTER * seconds
@@ -178,6 +178,12 @@ def _similarity(one: Tensor, other: Tensor) -> float:
     """The least cosine similarity of two rows (B, C); rows that are alike, such as two of zeros, have 1."""
     found = cosine_similarity(one.double(), other.double()).nan_to_num(-1)
     return float(torch.where((one == other).all(1), 1.0, found).min())
+
+
+def _in_turn(*runs: _Run) -> list[float]:
+    """The shortest pass of each, one after the other again and again: what else a machine does slows all alike."""
+    passes = [[_timed(run.reader, run.pixels) for run in runs if run.columns] for _ in range(TRIES)]
+    return [min(times) for times in zip(*passes, strict=True)]
 
 
 def _timed(reader: Reader, pixels: Tensor) -> float:

@@ -69,6 +69,7 @@ class LearnerParams(Section):
 
     kind: str = Field(description="the learner's module")
     views: Literal["rows", "mean"] = Field("rows", description="a row a view, or the mean of an image's views")
+    select: float = Field(1.0, gt=0, le=1, description="share of the features that is kept, chosen inside each fold")
     tune: dict[str, list[Any]] = Field({}, description="settings and their candidates, tried inside each fold")
 
     def candidates(self) -> dict[str, dict[str, Any]]:
@@ -86,13 +87,14 @@ class Learner:
 
     `makers` has an entry for each candidate of its settings, one if there is nothing to choose. `map` is the backbone
     and the tap whose whole map they read, None for the stacked features; `tabular` tells whether the table's extra
-    columns join those; `means` whether a row is the mean of an image's views.
+    columns join those; `means` whether a row is the mean of an image's views; `share` how much of the stack is kept.
     """
 
     makers: dict[str, Factory]
     map: tuple[str, str] | None
     tabular: bool
     means: bool
+    share: float
 
     @property
     def make(self) -> Factory:
@@ -111,10 +113,10 @@ def find(where: str, settings: dict[str, Any]) -> Learner:
     sections = {name: parse(where, tried, module.Params) for name, tried in described.candidates().items()}
     params = next(iter(sections.values()))
     reads = (params.backbone, params.tap) if isinstance(params, MapRecipe) else None
-    if reads and (described.views == "mean" or {"backbone", "tap"} & described.tune.keys()):
+    if reads and (described.views == "mean" or described.select < 1 or {"backbone", "tap"} & described.tune.keys()):
         raise ParamsError(f"params.yaml: {where} reads a whole map, {'.'.join(reads)}: one, and of each view by itself")
     makers: dict[str, Factory] = {name: partial(module.make, section) for name, section in sections.items()}
-    return Learner(makers, reads, described.kind in TABULAR, described.views == "mean")
+    return Learner(makers, reads, described.kind in TABULAR, described.views == "mean", described.select)
 
 
 def refused(settings: Mapping[str, Any], target: Target) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """ELPV with whole solar modules held out: is this cell defective, in a module of which no cell was seen?
 
-The cells of `sample:elpv` are cut from 44 modules, whose cells look alike; of one module 0 to 93 % are defective. A split
-at random asks of modules that are known; this one asks of new ones, as whoever inspects them would.
+The cells of `sample:elpv` are cut from 44 modules, whose cells look alike; of one module 0 to 93 % are defective. A
+split at random asks of modules that are known; this one asks of new ones, as whoever inspects them would.
 """
 
 from itertools import chain, repeat

@@ -4,13 +4,14 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from goulot import crossfit, extra, features, fitting, layout, ledger, tuning
+from goulot import crossfit, extra, features, fitting, layout, ledger, selection, tuning
 from goulot.errors import ParamsError, choices
-from goulot.learners import Learner, LearnerParams, find
+from goulot.learners import Factory, Learner, LearnerParams, find
 from goulot.params import Section
 from goulot.progress import track
 
@@ -40,7 +41,7 @@ def run(params: Params, learner: str) -> None:
     rows = every.by_image if found.means else every
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
-            lambda context: tuning.Tuned(found.makers, context) if len(found.makers) > 1 else found.make(context),
+            _maker(found),
             rows,
             _inputs(found, every),
             folds=track(rows.folds, total=len(rows.folds), unit="folds", label=f"learn {learner}"),
@@ -50,6 +51,14 @@ def run(params: Params, learner: str) -> None:
         )
     scores = crossfit.write(folder, rows, predictions)
     log.info("learned %s in %.0f s: %s", learner, time.monotonic() - start, scores)
+
+
+def _maker(learner: Learner) -> Factory:
+    """What makes the estimators; features and settings are chosen inside the rows that they are fitted on."""
+    makers = learner.makers
+    if learner.share < 1:
+        makers = {name: partial(selection.Selected, make, learner.share) for name, make in makers.items()}
+    return partial(tuning.Tuned, makers) if len(makers) > 1 else next(iter(makers.values()))
 
 
 def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], fitting.Inputs]:
