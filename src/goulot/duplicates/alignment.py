@@ -20,8 +20,9 @@ CROP = 0.9
 STARTS = (0.0, (1 - CROP) / 2, 1 - CROP)
 WINDOWS = 1 + len(STARTS) ** 2
 BATCH = 128
-TRIED = 2  # poses laid on each other
-PROMISING = 0.4  # coarse likeness from which that is done
+TRIED = 2  # poses laid on each other at most
+PROMISING = 0.5  # coarse likeness from which that is done
+RIVAL = 0.1  # of the best coarse likeness, within which another pose is tried too
 STEPS = 2  # after the first size, where the start is rougher
 FIRST_STEPS = 6
 
@@ -34,7 +35,7 @@ class Size(NamedTuple):
     every: int
 
 
-LARGER = (Size(1, 0.7, 1), Size(0, 0.9, 2))
+LARGER = (Size(1, 0.85, 1), Size(0, 0.9, 2))
 
 
 class Alignment(NamedTuple):
@@ -80,7 +81,8 @@ def _first(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.nda
     best, pose = scores[rows, order[:, 0]].clip(0, PROMISING), order[:, 0].astype(np.int8)
     inside, lines = np.ones(len(rows), dtype=bool), np.zeros((len(rows), 2, 2), np.float32)
     for rank in range(TRIED):
-        chosen = np.flatnonzero(scores[rows, order[:, rank]] >= PROMISING)
+        score = scores[rows, order[:, rank]]
+        chosen = np.flatnonzero((score >= PROMISING) & (score >= scores[rows, order[:, 0]] - RIVAL))
         tried = order[chosen, rank]
         window = windows[chosen, tried]
         start = np.stack(_start(window % WINDOWS), axis=1)
