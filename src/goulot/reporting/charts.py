@@ -101,7 +101,7 @@ def likeness(counts: pd.DataFrame, least: float) -> str:
             axes.step(-np.log10(1 - rows["likeness"]), rows["pairs"], where="post", label=str(what))
         axes.axvline(-np.log10(1 - least), color=TEXT, linestyle="--", alpha=0.6, label=f"threshold {least:.4f}")
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.6 * max(1, counts["pairs"].max()))
         axes.set_xticks(range(6), ["0", "0.9", "0.99", "0.999", "0.9999", "1"])
         axes.legend()
 

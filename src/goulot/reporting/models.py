@@ -45,7 +45,7 @@ def _weights() -> Iterator[Table]:
     weights = sorted(found["all"].items(), key=lambda item: -item[1])
     spread = [f"{folds[name].min():.2f} to {folds[name].max():.2f}" if len(folds) else "" for name, _ in weights]
     table = pd.DataFrame([(name, apart, weight) for (name, weight), apart in zip(weights, spread, strict=True)],
-                         columns=["learner", "without each fold", "weight"])  # fmt: skip
+                         columns=["learner", "over the folds", "weight"])  # fmt: skip
     yield Table.of("Weights of the blend", table, bars=[weight for _, weight in weights])
 
 
