@@ -13,7 +13,7 @@ import pytest
 from goulot import layout, metrics
 from goulot.artifacts import read_table, write_table
 from goulot.metrics import METRICS
-from goulot.reporting import embedding, page, uncertainty
+from goulot.reporting import charts, embedding, page, uncertainty
 from goulot.targets import Target, write
 from tests import tiny
 from tests.tiny import Workspace
@@ -171,6 +171,17 @@ def test_the_map_of_the_same_images_moves_or_parts_what_is_alike() -> None:
     middles = found[:40].mean(axis=0), found[40:].mean(axis=0)
     assert np.linalg.norm(middles[0] - middles[1]) > 2 * found[:40].std(axis=0).max()
     assert len(embedding.place(np.ones((12, 4), dtype=np.float32))) == 12
+
+
+def test_a_point_of_the_depths_does_not_tell_its_value_or_a_name_is_taken_for_markup() -> None:
+    columns = {"backbone": ["a", "_b&<"], "column": ["s1.avg", "s2.max"], "score": [0.5, 0.75]}
+    ranking = pd.DataFrame({**columns, "multiply_adds": [1000, 2_000_000]})
+    svg = charts.depth(ranking, "ROC AUC", "multiply_adds", "multiply-adds an image")
+    assert "<title>a s1.avg: ROC AUC 0.5000, 1,000 multiply-adds an image</title>" in svg
+    assert "<title>_b&amp;&lt; s2.max: ROC AUC 0.7500, 2,000,000 multiply-adds an image</title>" in svg
+    assert svg.count("_b&amp;&lt;") == 2  # in the legend as well
+    truth = np.arange(20) % 2 == 0
+    assert "$x^{$" in charts.roc([("$x^{$", truth, truth.astype(float))])
 
 
 def test_a_table_of_words_stands_like_numbers() -> None:

@@ -1,8 +1,10 @@
 """Drawings as inline SVG: matplotlib draws, and the page's style sheet says which colours its placeholders are."""
 
+import base64
 import io
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -25,7 +27,8 @@ STYLE: Any = {
     "text.color": TEXT, "axes.edgecolor": TEXT, "axes.labelcolor": TEXT, "xtick.color": TEXT, "ytick.color": TEXT,
     "axes.facecolor": "none", "figure.facecolor": "none", "legend.framealpha": 0.0, "grid.color": TEXT,
     "grid.alpha": 0.15, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "legend.fontsize": 9,
-    "svg.fonttype": "none", "axes.formatter.useoffset": False, "axes.prop_cycle": cycler(color=SERIES),
+    "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.useoffset": False,
+    "axes.prop_cycle": cycler(color=SERIES),
 }  # fmt: skip
 
 
@@ -46,12 +49,30 @@ def draw(paint: Callable[[Axes], object], *, x: str, y: str, size: tuple[float, 
 def _themed(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.S)
+    svg = re.sub(r'<g id="tips:([^"]*)">.*?</defs>.*?</g>', _with_tips, svg, flags=re.S)
     svg = re.sub(r' id="[a-z0-9_.]+_\d+"', "", svg, flags=re.I)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.S)
     svg = svg.replace(TEXT, "currentColor")
     for number, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--c{number})")
     return svg
+
+
+def _tips(texts: Sequence[str]) -> str:
+    """The name of a line whose markers tell these texts when they are pointed at."""
+    return "tips:" + base64.b64encode("\n".join(texts).encode()).decode()
+
+
+def _with_tips(group: re.Match[str]) -> str:
+    texts = iter(base64.b64decode(group[1]).decode().split("\n"))
+    head = f'<g id="tips:{group[1]}">'
+    marked = re.sub(r"(<use [^>]*)/>", lambda use: f"{use[1]}><title>{escape(next(texts))}</title></use>", group[0])
+    return "<g>" + marked.removeprefix(head)
+
+
+def _label(name: str) -> str:
+    """A name as a legend shows it; matplotlib leaves out what begins with an underscore."""
+    return ("\u200b" if name.startswith("_") else "") + name[:20]
 
 
 def depth(ranking: pd.DataFrame, score: str, cost: str, label: str) -> str:
@@ -62,7 +83,11 @@ def depth(ranking: pd.DataFrame, score: str, cost: str, label: str) -> str:
     def paint(axes: Axes) -> None:
         for backbone, rows in best.groupby("backbone", sort=True):
             ordered = rows.sort_values([cost, "multiply_adds"])
-            axes.plot(ordered[cost], ordered["score"], marker="o", label=str(backbone))
+            (line,) = axes.plot(ordered[cost], ordered["score"], marker="o", label=_label(str(backbone)))
+            line.set_gid(_tips([
+                f"{backbone} {row['column']}: {score} {row['score']:.4f}, {row[cost]:,} {label}"
+                for row in ordered.to_dict("records")
+            ]))  # fmt: skip
             named = ordered if len(best) <= 24 else ordered.nlargest(1, "score")
             for row in named.to_dict("records"):
                 place = (row[cost], row["score"])
@@ -101,6 +126,7 @@ def likeness(counts: pd.DataFrame, least: float) -> str:
             axes.step(-np.log10(1 - rows["likeness"]), rows["pairs"], where="post", label=str(what))
         axes.axvline(-np.log10(1 - least), color=TEXT, linestyle="--", alpha=0.6, label=f"threshold {least:.4f}")
         axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_ylim(0, 1.6 * max(1, counts["pairs"].max()))
         axes.set_xticks(range(6), ["0", "0.9", "0.99", "0.999", "0.9999", "1"])
         axes.legend()
@@ -119,7 +145,7 @@ def roc(curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     def paint(axes: Axes) -> None:
         for name, true, p in curves:
             wrong, right, _ = roc_curve(true, p)
-            axes.plot(*_thin(wrong, right), label=f"{name[:20]} ({roc_auc_score(true, p):.3f})")
+            axes.plot(*_thin(wrong, right), label=f"{_label(name)} ({roc_auc_score(true, p):.3f})")
         axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.8, alpha=0.5)
         axes.legend(loc="lower right")
 
@@ -132,7 +158,7 @@ def precision_recall(curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> st
     def paint(axes: Axes) -> None:
         for name, true, p in curves:
             precision, recall, _ = precision_recall_curve(true, p)
-            axes.plot(*_thin(recall, precision), label=f"{name[:20]} ({average_precision_score(true, p):.3f})")
+            axes.plot(*_thin(recall, precision), label=f"{_label(name)} ({average_precision_score(true, p):.3f})")
         axes.set_ylim(-0.02, 1.02)
         axes.legend(loc="lower left")
 
