@@ -203,6 +203,23 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lenet5"])  # trained by the same code as gru
+def test_what_is_fitted_for_a_fold_has_seen_the_fold_s_features(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    rows = made_ledger(rng, train=120, test=20)
+    plain = rng.normal(size=(len(rows.rows), 24)).astype(np.float32)
+    held = (rows.rows["fold"] == 0).to_numpy()
+    leaking = np.where(held[:, None], plain + 5 * rows.y[:, None], plain)  # a scaler or a projection would tell
+    make = partial(tuning.Tuned, {"one": maker(kind), "other": partial(selection.Selected, maker(kind), 0.5)})
+    make = maker(kind) if kind in MAPS else make
+    one, other = (
+        crossfit.cross_fit(make, rows, lambda fold, X=X: inputs(kind, X), folds=[0], seed=0, threads=1)
+        for X in (plain, leaking)
+    )
+    assert one.test.tobytes() == other.test.tobytes()
+    assert one.oof.tobytes() != other.oof.tobytes()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lenet5"])  # trained by the same code as gru
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
 def test_shuffled_labels_or_numbers_score_better_than_chance_or_true_ones_do_not(kind: str, task: Task) -> None:
     rng = np.random.default_rng(1)
