@@ -10,7 +10,7 @@ from PIL import Image
 
 from goulot import layout
 from goulot.artifacts import read_json, read_table
-from goulot.duplicates import candidates, thumbnails
+from goulot.duplicates import candidates, hidden_groups, thumbnails
 from tests.tiny import Workspace, draw
 
 
@@ -153,3 +153,39 @@ def test_components_of_features_hide_the_nearest_of_many(monkeypatch: pytest.Mon
         monkeypatch.setattr(candidates, "FEW", few)
         near = candidates.near_features(lambda rows: features[rows], len(features), 4, 1)
         assert np.mean([900 + row in near[row] for row in range(50)]) > 0.9
+
+
+def test_images_of_one_room_are_dealt_into_many_folds_without_a_word(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pd.read_csv(workspace.competition / "train.csv")
+    table["room"] = [f"room {number // 5}" for number in range(len(table))]
+    table.to_csv(workspace.competition / "train.csv", index=False)
+    colours = np.random.default_rng(1).uniform(0.2, 1, (12, 3))
+    for number, name in enumerate(table["id"]):
+        path = workspace.competition / f"train/{name}.png"
+        pixels = np.asarray(Image.open(path).convert("RGB")) * colours[number // 5]
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit")
+    found = read_json(layout.metrics(layout.AUDIT))["hidden_groups"]
+    assert set(found) == {"column 'room'", "run of 3 in file order"}
+    assert found["column 'room'"]["share"] > 0.5 > found["column 'room'"]["by_chance"]
+    assert "features tell the column 'room'" in caplog.text
+    workspace.set("ingest.train.group", "room")
+    workspace.run("ingest", "augment", "audit")
+    assert read_json(layout.metrics(layout.AUDIT))["hidden_groups"] == {}
+
+
+def test_labels_or_names_by_chance_are_taken_for_groups() -> None:
+    rng = np.random.default_rng(0)
+    label, rows = np.repeat(np.arange(6), 50), 300
+    near = rng.integers(0, 50, (rows, 4)) + 50 * label[:, None]  # the nearest are of one label, and else any
+    train = pd.DataFrame({"file": [f"train/class {a}/{n}.png" for n, a in enumerate(label)]})
+    columns = pd.DataFrame({"site": rng.integers(0, 20, rows), "label again": label}).astype(str)
+    named = hidden_groups.groupings(train, columns)
+    assert list(named) == ["column 'site'", "column 'label again'", "folder", "run of 15 in file order"]
+    told = hidden_groups.told(near, np.arange(rows), label, named, 0)
+    assert told == {}
+    near[:, 0] = np.arange(rows) ^ 1
+    assert set(hidden_groups.told(near, np.arange(rows), label, named, 0)) == {"run of 15 in file order"}
+    assert hidden_groups.told(near, np.arange(rows) // 2, label, named, 0) == {}

@@ -23,6 +23,8 @@ def _leaks() -> Iterator[str]:
         yield f"{pairs:,} pairs of near-identical training images bear different labels."
     if groups := audit["groups_doubted"]:
         yield f"{groups:,} very large groups of near-identical images were found (see audit.merge_large)."
+    for what in audit["hidden_groups"]:
+        yield f"Features tell the {what}, which folds part: see ingest.train.group."
 
 
 def _scores(run: Run) -> Iterator[str]:

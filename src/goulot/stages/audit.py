@@ -11,12 +11,13 @@ from threadpoolctl import threadpool_limits
 
 from goulot import layout, pictures, targets
 from goulot.artifacts import read_json, read_table, write_json, write_table
-from goulot.duplicates import alignment, candidates, grouping, threshold, thumbnails
+from goulot.duplicates import alignment, candidates, grouping, hidden_groups, threshold, thumbnails
 from goulot.errors import ParamsError, choices
 from goulot.features import Features
 from goulot.images import Shards
 from goulot.params import Section, members
 from goulot.progress import timed
+from goulot.targets import Target
 
 log = logging.getLogger("goulot")
 
@@ -45,7 +46,9 @@ def run(params: Params) -> None:
     shutil.rmtree(layout.AUDIT, ignore_errors=True)
     manifest, target = read_table(layout.MANIFEST), targets.read()
     shards = Shards(layout.SHARDS, manifest)
-    pairs, least = _pairs(params, manifest, shards)
+    with timed("compared features"), threadpool_limits(params.threads):
+        near = _near_features(params, manifest)
+    pairs, least = _pairs(params, manifest, shards, near)
     group = grouping.groups(len(manifest), pairs)
     sizes = np.bincount(group)
     doubted = np.flatnonzero(sizes > max(2, params.large_group * len(manifest)))
@@ -61,26 +64,27 @@ def run(params: Params) -> None:
     _sheet(params, manifest, shards, pairs)
     summary = _summary(manifest, pairs, np.bincount(group), len(doubted))
     summary |= {"conflicting_pairs": len(conflicts), "test_images_with_a_twin_in_train": twins["test"].nunique()}
-    write_json(layout.metrics(layout.AUDIT), {**summary, "least_likeness": round(least, 6)})
+    hidden = _hidden(params, manifest, target, group, near)
+    write_json(layout.metrics(layout.AUDIT), {**summary, "least_likeness": round(least, 6), "hidden_groups": hidden})
     _report(summary, sizes, doubted, params)
     log.info("a pair is one image from a likeness of %.4f on (%s)", least, "params.yaml" if params.likeness else "data")
 
 
-def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards) -> tuple[pd.DataFrame, float]:
+def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards, near: np.ndarray) -> tuple[pd.DataFrame, float]:
     """The pairs that count (i < j, kind, likeness, distance, pose) and the threshold, whose histogram is written."""
     kept = layout.AUDIT / "thumbnails.npy"
     with timed(f"read {len(manifest):,} images"):
         digests, small = thumbnails.read(manifest, shards, kept, params.threads)
     count, threads = params.neighbours, params.threads
-    with timed("looked for the nearest"), threadpool_limits(threads):
-        near = {
+    with timed("compared hashes and spectra"), threadpool_limits(threads):
+        kinds = {
             "bytes": candidates.equal(manifest["sha256"].to_numpy()),
             "pixels": candidates.equal(digests),
             "hash": candidates.near_hashes(candidates.perceptual_hashes(small), params.distance, count, threads),
             "spectrum": candidates.near_spectra(small, count, threads),
-            "features": candidates.pairs(_near_features(params, manifest)),
+            "features": candidates.pairs(near),
         }
-    parts = [pd.DataFrame(found, columns=["i", "j"], dtype=int).assign(kind=kind) for kind, found in near.items()]
+    parts = [pd.DataFrame(found, columns=["i", "j"], dtype=int).assign(kind=kind) for kind, found in kinds.items()]
     found = pd.concat(parts).drop_duplicates(["i", "j"], ignore_index=True)
     with timed(f"laid {len(found):,} pairs on each other"):
         aligned = alignment.align(small, found[["i", "j"]].to_numpy(), params.threads)
@@ -124,6 +128,29 @@ def _named(manifest: pd.DataFrame, pairs: pd.DataFrame, *, labels: bool = False)
     more = {"label_a": said[pairs["i"]], "label_b": said[pairs["j"]]} if labels else {}
     table = pairs.assign(a=ids[pairs["i"]], b=ids[pairs["j"]], **more)
     return table[["a", "b", *more, "kind", "likeness", "distance", "pose"]]
+
+
+def _hidden(
+    params: Params, manifest: pd.DataFrame, target: Target, group: np.ndarray, near: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """What else features tell of the training images, beside their labels and the groups that folds keep together."""
+    train = np.flatnonzero(manifest["split"] == "train")
+    rows = manifest.iloc[train].reset_index(drop=True)
+    number = np.full(len(manifest) + 1, -1)  # the last stands for none
+    number[train] = np.arange(len(train))
+    columns = read_table(layout.COLUMNS).set_index("image_id").loc[rows["image_id"]]
+    named = hidden_groups.groupings(rows, columns)
+    strata = hidden_groups.strata(target.truth(rows), target)
+    found = hidden_groups.told(number[near[train]], group[train], strata, named, params.seed)
+    for what, told in found.items():
+        log.warning(
+            "features tell the %s: %.0f %% of the nearest images share it, %.0f %% by chance. Folds part it, and so "
+            "flatter what is scored on images of others: name a column of what is behind it as ingest.train.group",
+            what,
+            100 * told.share,
+            100 * told.by_chance,
+        )
+    return {what: told._asdict() for what, told in found.items()}
 
 
 def _twins(manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

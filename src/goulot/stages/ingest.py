@@ -45,7 +45,7 @@ class Params(Section):
 
 
 def run(params: Params) -> None:
-    """Write the manifest, the target, the extra columns, the quarantine and the shards."""
+    """Write the manifest, the target, the other columns, the quarantine and the shards."""
     shutil.rmtree(layout.INGEST, ignore_errors=True)
     files = Files(layout.RAW)
     train, test, left = _listed(params, files)
@@ -65,6 +65,7 @@ def run(params: Params) -> None:
     write_table(layout.SAMPLE_SUBMISSION, _made_up(test, found) if sample is None or params.test is None else sample)
     if params.extra:
         write_table(layout.EXTRA, _extra(params, train, test, manifest))
+    write_table(layout.COLUMNS, _others(params, train, manifest))
     write_json(layout.metrics(layout.INGEST), _summary(manifest, aside, found))
     _report(manifest, aside, found)
 
@@ -181,6 +182,15 @@ def _extra(params: Params, train: Listing, test: Listing, manifest: pd.DataFrame
         column = numbers.astype("float64") if numbers.notna().equals(text.notna()) else cells[name].astype(str)
         table[name] = column.reindex(table["image_id"]).to_numpy()
     return table
+
+
+def _others(params: Params, train: Listing, manifest: pd.DataFrame) -> pd.DataFrame:
+    """image_id and what else the table or the path says of the training images, as text."""
+    known = {"image_id", params.train.id or "id", *params.train.columns}
+    cells = train.cells.drop(columns=[name for name in train.cells if name in known]).astype(str)
+    cells = cells.set_axis(train.rows["image_id"].to_numpy())
+    ids = manifest.loc[manifest["split"] == "train", "image_id"]
+    return cells.loc[ids].rename_axis("image_id").reset_index()
 
 
 def _summary(manifest: pd.DataFrame, aside: pd.DataFrame, found: Target) -> dict[str, int]:
