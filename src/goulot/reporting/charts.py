@@ -88,7 +88,7 @@ def depth(ranking: pd.DataFrame, score: str, cost: str, label: str) -> str:
                 f"{backbone} {row['column']}: {score} {row['score']:.4f}, {row[cost]:,} {label}"
                 for row in ordered.to_dict("records")
             ]))  # fmt: skip
-            named = ordered if len(best) <= 24 else ordered.nlargest(1, "score")
+            named = ordered if backbone == best["backbone"].iloc[0] else ordered.nlargest(1, "score")
             for row in named.to_dict("records"):
                 place = (row[cost], row["score"])
                 axes.annotate(str(row["tap"]), place, textcoords="offset points", xytext=(3, 5), fontsize=8)

@@ -97,7 +97,7 @@ def _revisions() -> Iterator[tuple[str, str]]:
     revision = _git("rev-parse", "HEAD")
     if revision:
         changed = (_git("status", "--porcelain", "--untracked-files=no") or "").splitlines()
-        names = [line[3:].strip() for line in changed]
+        names = [line.split(maxsplit=1)[1] for line in changed]
         more = f", with uncommitted changes in {', '.join(names[:5])}" if names else ""
         yield "git", revision + more + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     else:
