@@ -14,7 +14,7 @@ from goulot.reporting.finished import Run
 from goulot.reporting.page import Map, jpeg
 
 POINTS, LEAST = 1000, 12
-SIDE, COLUMNS = 40, 40  # of the thumbnails, and how many stand in a row of the sprite
+SIDE, COLUMNS = 56, 40  # of the thumbnails, and how many stand in a row of the sprite
 PIXELS = 1e9  # decoded for thumbnails at most; the points beyond have none
 NAMED = 7  # classes with a colour of their own
 
