@@ -33,13 +33,23 @@ def run(name: str) -> list[str]:
                 raise ParamsError(f"params.yaml: {section} must hold settings")
             for key, value in settings.items():
                 if own.get(key) != value:
-                    lines.append(f"{section}.{key}: {_said(own.get(key))} -> {_said(value)}")
+                    lines += _differences(f"{section}.{key}", own.get(key), value)
                     _replace(own, key, value)
     return [*lines, f"params.yaml is as the preset {name} has it; next: dvc repro"]
 
 
+def _differences(where: str, old: object, new: object) -> list[str]:
+    """A line for each setting below `where` that is not the same."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        both = dict.fromkeys([*old, *new])
+        return [line for key in both for line in _differences(f"{where}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [f"{where}: {_said(old)} -> {_said(new)}"]
+
+
 def _said(value: object) -> str:
-    return ", ".join(value) or "none" if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    return "-" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _replace(own: CommentedMap, key: str, value: Any) -> None:
