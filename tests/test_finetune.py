@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from goulot import crossfit, layout, metrics, probes, training
-from goulot.artifacts import read_json, read_table
+from goulot.artifacts import read_json, read_table, write_table
 from goulot.checkpoints import Checkpoints
 from goulot.finetuning import Recipe, Tuner, Views
 from goulot.learners import Context
@@ -208,6 +208,43 @@ def test_few_images_or_small_batches_stop_the_training(tmp_path: Path) -> None:
         assert np.isfinite(made.predict(X)).all()
 
 
+class Averaged(nn.Sequential):
+    """The end of a made-up network whose features are means over the places of its last map."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(6, 16, 1), nn.ReLU())
+
+    def forward_features(self, maps: torch.Tensor) -> torch.Tensor:
+        return self(maps)
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool) -> torch.Tensor:
+        return features.mean((2, 3))
+
+
+def test_the_attention_is_not_where_the_class_shows_or_is_made_up_where_none_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    y, place = np.arange(120) % 2, rng.integers(16, size=120)
+    maps = rng.normal(size=(120, 6, 16)) * 0.1
+    maps[y == 1, 0, place[y == 1]] += 6
+    X = Views(Given(maps.astype(np.float32).reshape(120, 6, 4, 4)), np.arange(120))
+    torch.manual_seed(0)
+    averaged = Tail(Averaged().eval(), Tap("s1", "map", (6, 4, 4), 0, 0, 0, ()), 16)
+    monkeypatch.setattr("tests.test_finetune.tail", lambda: averaged)
+    tuner = maker(tmp_path)(context()).fit(X, y, np.arange(120))
+    found = tuner.attention(X[y == 1])
+    assert found is not None
+    assert found.shape == (60, 4, 4)
+    assert found.max() == pytest.approx(1)
+    assert found.min() >= 0
+    assert (found.reshape(60, 16).argmax(axis=1) == place[y == 1]).mean() > 0.95
+    monkeypatch.undo()
+    flat = rng.normal(size=(40, 24))
+    whole = views(flat, np.arange(40))
+    assert maker(tmp_path / "flat")(context()).fit(whole, y[:40], np.arange(40)).attention(whole) is None
+
+
 @pytest.fixture
 def mapped(ready: Workspace) -> Workspace:
     """A workspace whose features hold a map of the tiny network."""
@@ -223,7 +260,11 @@ def mapped(ready: Workspace) -> Workspace:
 def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped: Workspace) -> None:
     mapped.run("rank", "learn logistic", "finetune mine")
     folder = layout.finetuned("mine")
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "oof.parquet", "test.parquet"]
+    written = ["attention.parquet", "metrics.json", "oof.parquet", "test.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == written
+    attention = read_table(layout.attention("mine"))
+    assert set(attention["image_id"]) == set(read_table(folder / "oof.parquet")["image_id"])
+    assert (attention["map"].map(len) == attention["height"] * attention["width"]).all()
     for name in ("oof.parquet", "test.parquet"):
         tables = [read_table(path / name) for path in (folder, layout.learned("logistic"))]
         assert tables[0].dtypes.equals(tables[1].dtypes)
@@ -234,6 +275,11 @@ def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped:
     board = pd.read_csv(layout.LEADERBOARD).set_index("learner")
     assert board.loc["finetune@mine", "roc_auc"] == pytest.approx(read_json(layout.metrics(folder))["roc_auc"])
     assert "finetune@mine" in layout.REPORT_PAGE.read_text()
+    write_table(layout.CONFUSION, pd.read_csv(layout.CONFUSION).assign(predicted="good"))  # so that there are mistakes
+    mapped.run("report")
+    page = layout.REPORT_PAGE.read_text()
+    assert "below each, bright is where finetune@mine found what it predicts" in page
+    assert page.count("under the network&#39;s map") + page.count("under the network's map") == 18
     mapped.set("finetune.networks", {})
     mapped.run("blend", "review", "submit", "report")
     assert not folder.exists()

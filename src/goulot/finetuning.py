@@ -24,6 +24,7 @@ from goulot.errors import ParamsError
 from goulot.learners import Context
 from goulot.progress import track
 from goulot.tails import Tail
+from goulot.targets import Task
 from goulot.training import MapRecipe, MapRows, loss, output
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -122,6 +123,24 @@ class Tuner:
             ]
         return torch.cat(parts).double().numpy()
 
+    def attention(self, X: Views) -> np.ndarray | None:
+        """Where the networks find what they predict, 0 to 1, float (rows, height, width); the first of several numbers.
+
+        Class activation maps (Zhou et al., "Learning deep features for discriminative localization", CVPR 2016). None
+        where the classifier's features are no means over the places of a map.
+        """
+        torch.set_num_threads(self._context.threads)
+        parts = []
+        with torch.inference_mode():
+            for _, maps in self._read(X, _pieces(np.arange(len(X)))):
+                found = [_activation(network, maps, self._context.target.task) for network in self._networks]
+                known = [activation for activation in found if activation is not None]
+                if len(known) < len(found):
+                    return None
+                mean = torch.stack(known).mean(0)
+                parts.append(mean / mean.amax((1, 2), keepdim=True).clamp(min=1e-12))
+        return torch.cat(parts).cpu().numpy() if parts else None
+
     def _train(self, X: Views, y: np.ndarray, member: int) -> nn.Module:
         seed = [self._context.seed, member]
         name = "-".join(map(str, seed))
@@ -172,6 +191,20 @@ class Tuner:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16)
+
+
+def _activation(network: nn.Module, maps: Tensor, task: Task) -> Tensor | None:
+    """How much each place speaks for the likeliest name, float (rows, height, width)."""
+    tail, classifier = cast(tuple[Tail, nn.Linear], tuple(network.children()))
+    last = tail.last(maps)
+    features = tail.pooled(last)
+    if last.dim() != 4 or last.shape[:2] != features.shape or last.shape[2:].numel() == 1:
+        return None
+    if not torch.allclose(last.mean((2, 3)), features, rtol=1e-3, atol=1e-4 * float(features.abs().max())):
+        return None
+    raw = classifier(features)
+    name = raw.argmax(1) if task != "regression" else torch.zeros(len(raw), dtype=torch.long, device=raw.device)
+    return torch.einsum("bchw,bc->bhw", last, classifier.weight[name]).clamp(min=0)
 
 
 class Run:

@@ -91,6 +91,11 @@ def finetuned(network: str) -> Path:
     return FINETUNE / network
 
 
+def attention(network: str) -> Path:
+    """Where a fine-tuned network found what it predicts of each training image, if it can tell."""
+    return finetuned(network) / "attention.parquet"
+
+
 def checkpoints(network: str) -> Path:
     """Where a network's training is kept as far as it has come; removed when it is done."""
     return STATE / "checkpoints" / network

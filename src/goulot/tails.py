@@ -23,6 +23,10 @@ class Tail(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """What the network makes of an image whose map this is."""
+        return self.pooled(self.last(maps))
+
+    def last(self, maps: Tensor) -> Tensor:
+        """The network's last map, or tokens, as its own code lays them out."""
         if self._kind == "map-last":
             maps = maps.permute(0, 2, 3, 1)
         elif self._kind == "tokens":
@@ -30,6 +34,10 @@ class Tail(nn.Module):
         last: Tensor = self.model.forward_features(maps)  # type: ignore[operator]
         if last.requires_grad and self._kind == "map":
             last.register_hook(_as_laid_out)  # type: ignore[no-untyped-call]
+        return last
+
+    def pooled(self, last: Tensor) -> Tensor:
+        """The pre-logits of a last map."""
         features: Tensor = self.model.forward_head(last, pre_logits=True)  # type: ignore[operator]
         return features
 

@@ -1,20 +1,21 @@
 """Section: how the learners and their blend do, and where they are wrong."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from goulot import layout
 from goulot.artifacts import read_json
-from goulot.reporting import charts
+from goulot.reporting import attention, charts
 from goulot.reporting.finished import Run
 from goulot.reporting.page import Block, Chart, Gallery, Matrix, Section, Table, cell
 
 MATRIX = 30  # names of a matrix; rows of a table by class
 CURVES = 5  # classes or labels with curves of their own
 NUMBERS = 4  # columns of a regression that are drawn
-MISTAKES = 18
+MISTAKES, SIDE = 18, 112
 
 
 def section(run: Run) -> Section:
@@ -163,7 +164,12 @@ def _mistakes(run: Run) -> Iterator[Gallery]:
     caption = f"The worst mistakes ({len(rows)} of {int(wrong.sum()):,})"
     if target.task == "regression":
         caption = f"The {len(rows)} images furthest off, in standard deviations of the actual numbers"
-    yield Gallery(caption, run.thumbnails(ids, shown))
+    network, over = attention.overlays(run, ids, SIDE)
+    items = run.thumbnails(ids, shown, SIDE)
+    if network:
+        caption += f"; below each, bright is where {network} found what it predicts"
+        items = [replace(item, over=second) for item, second in zip(items, over, strict=True)]
+    yield Gallery(caption, items)
 
 
 def _taken_for(run: Run, row: int) -> str:

@@ -73,11 +73,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small image as a data URI, with its name and what is said of it."""
+    """A small image as a data URI, with its name and what is said of it; `over` is the same with a map laid over it."""
 
     uri: str
     name: str
     note: str = ""
+    over: str = ""
 
 
 @dataclass(frozen=True)

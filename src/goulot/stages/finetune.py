@@ -5,16 +5,19 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from goulot import backbones, crossfit, features, finetuning, fitting, layout, ledger, probes, tails, training
-from goulot.artifacts import digest, file_sha256, read_json
+from goulot.artifacts import digest, file_sha256, read_json, write_table
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
 from goulot.errors import ArtifactError, ParamsError, choices
 from goulot.finetuning import Device, Precision, Recipe, Tuner, Views
+from goulot.learners import Context
 from goulot.params import Section, members, parse, read
 
 log = logging.getLogger("goulot")
@@ -35,7 +38,7 @@ class Params(Section):
 
 
 def run(params: Params, name: str) -> None:
-    """Write `data/finetune/<name>/`: oof.parquet, test.parquet and metrics.json, as `learn` does."""
+    """Write `data/finetune/<name>/`: oof.parquet, test.parquet and metrics.json as `learn` does, attention.parquet."""
     if name not in params.networks:
         raise ParamsError(choices("network", name, params.networks, "finetune.networks has"))
     recipe, start = params.networks[name], time.monotonic()
@@ -47,17 +50,35 @@ def run(params: Params, name: str) -> None:
     maps = features.Features(rows.rows).maps(recipe.backbone, f"{recipe.tap}.map")
     X = Views(maps, rows.rows["image"].to_numpy())
     kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, f"{dtype} on {device}"))
+    made: dict[int, Tuner] = {}
+
+    def make(context: Context) -> Tuner:
+        fold = context.seed - params.seed
+        made[fold] = Tuner(recipe, tail, context, device=device, dtype=dtype, checkpoints=kept,
+                           label=f"finetune {name}, fold {fold}")  # fmt: skip
+        return made[fold]
+
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
-            lambda context: Tuner(
-                recipe, tail, context, device=device, dtype=dtype, checkpoints=kept,
-                label=f"finetune {name}, fold {context.seed - params.seed}",
-            ),
-            rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads,
+            make, rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads
         )  # fmt: skip
+        attention = [_attention(tuner, rows.rows, fold, X) for fold, tuner in sorted(made.items())]
     scores = crossfit.write(folder, rows, predictions)
+    if found := [table for table in attention if table is not None]:
+        write_table(layout.attention(name), pd.concat(found))
     kept.clear()
     log.info("fine-tuned %s in %s on %s and %.0f s: %s", name, dtype, device, time.monotonic() - start, scores)
+
+
+def _attention(tuner: Tuner, rows: pd.DataFrame, fold: int, X: Views) -> pd.DataFrame | None:
+    """Of the fold's images as they are: image_id, height, width and the map in bytes, row by row."""
+    held = ((rows["fold"] == fold) & (rows["view"] == 0)).to_numpy()
+    maps = tuner.attention(X[held])
+    if maps is None:
+        return None
+    grids = [grid.tobytes() for grid in (maps * 255).round().astype(np.uint8)]
+    return pd.DataFrame({"image_id": rows["image_id"][held], "height": maps.shape[1], "width": maps.shape[2],
+                         "map": grids})  # fmt: skip
 
 
 def _backbone(recipe: Recipe, name: str) -> Backbone:
