@@ -1,6 +1,8 @@
 """The command line: what a person can put right is one line and exit code 1, in a process of its own as well."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +60,17 @@ def test_numbers_are_read_otherwise_than_by_dvc(tmp_path: Path, monkeypatch: pyt
     Path("params.yaml").write_text("rank: {alpha: 1e-3, max_multiply_adds: 1_500_000_000}\n")
     loaded = params.load("rank", rank.Params)
     assert (loaded.alpha, loaded.max_multiply_adds) == (0.001, 1_500_000_000)
+
+
+def test_the_shell_is_not_offered_the_names_of_params(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_GOULOT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    for words, offered in (("goulot learn lo", "logistic"), ("goulot extract ", "tiny"), ("goulot preset q", "quick")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        said = subprocess.run([Path(sys.executable).parent / "goulot"], capture_output=True, text=True, check=False)
+        assert said.stdout.split() == [offered], said
 
 
 def test_clean_removes_without_asking_or_send_goes_on_without_a_submission(

@@ -75,8 +75,24 @@ def _stage(name: str) -> Callable[[], None]:
     return lambda: run_stage(name)
 
 
+def _names(section: str, family: str) -> Callable[[], list[str]]:
+    """What the shell offers: the names that params.yaml gives."""
+
+    def offered() -> list[str]:
+        from goulot.params import members
+
+        try:
+            return members(section, family, least=0)
+        except GoulotError:
+            return []
+
+    return offered
+
+
 def _family(stage: str, kind: str) -> Callable[[str], None]:
-    def command(name: Annotated[str, typer.Argument(metavar=kind)]) -> None:
+    offered = _names(stage, f"{kind.lower()}s")
+
+    def command(name: Annotated[str, typer.Argument(metavar=kind, autocompletion=offered)]) -> None:
         run_stage(stage, name)
 
     return command
@@ -109,7 +125,12 @@ def init(
 
 @app.command(help="Show the depths of a network and what each costs.")
 def describe(
-    backbone: Annotated[str, typer.Argument(help="a name below extract.backbones, or any network's")],
+    backbone: Annotated[
+        str,
+        typer.Argument(
+            help="a name below extract.backbones, or any network's", autocompletion=_names("extract", "backbones")
+        ),
+    ],
     input_size: Annotated[int | None, typer.Option(help="side in pixels; else the weights' own", min=32)] = None,
 ) -> None:
     """Print a line a depth."""
@@ -139,7 +160,11 @@ def doctor() -> None:
 
 
 @app.command(help="Set how much a run does: quick, default or gpu.")
-def preset(name: Annotated[str, typer.Argument(help="quick, default or gpu")]) -> None:
+def preset(
+    name: Annotated[
+        str, typer.Argument(help="quick, default or gpu", autocompletion=lambda: ["quick", "default", "gpu"])
+    ],
+) -> None:
     """Print a line for each setting that changed."""
     from goulot.commands.preset import run as run_preset
 
