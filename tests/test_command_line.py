@@ -62,9 +62,7 @@ def test_numbers_are_read_otherwise_than_by_dvc(tmp_path: Path, monkeypatch: pyt
     assert (loaded.alpha, loaded.max_multiply_adds) == (0.001, 1_500_000_000)
 
 
-def test_the_shell_is_not_offered_the_names_of_params(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shell_is_not_offered_the_names_of_params(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_GOULOT_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_CWORD", "2")
     for words, offered in (("goulot learn lo", "logistic"), ("goulot extract ", "tiny"), ("goulot preset q", "quick")):

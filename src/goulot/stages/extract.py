@@ -49,7 +49,7 @@ def run(params: Params, backbone: str) -> None:
     kept = engine.record(params, network, layout.engines())
     sample = feeding.trial(network, shards, plan, params.threads or engine.cores())
     settled = settling.settle(params, network, kept, len(plan), sample)
-    used, parts, seconds = extraction.extract(network, settled, kept, shards, plan, root, wanted)
+    used, parts = extraction.extract(network, settled, kept, shards, plan, root, wanted)
     names = plan["name"].tolist()
     extraction.assemble(names, parts[VECTORS], wanted, folder)
     columns = extraction.costs(wanted)
@@ -57,7 +57,7 @@ def run(params: Params, backbone: str) -> None:
     write_table(folder / "rows.parquet", plan[["image_id", "view", "name"]])
     about = {"columns": columns, "maps": whole, "rows": len(plan)}
     write_json(folder / "meta.json", {**extraction.describe(network, used), **about})
-    _report(backbone, {**columns, **whole}, len(plan), seconds)
+    _report(backbone, {**columns, **whole})
 
 
 def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -67,15 +67,8 @@ def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
     return plan.assign(name=extraction.row_names(plan))
 
 
-def _report(backbone: str, columns: dict[str, dict[str, Any]], rows: int, seconds: float) -> None:
-    """Say what was done and what a row takes at each depth."""
+def _report(backbone: str, columns: dict[str, dict[str, Any]]) -> None:
+    """Say what a row takes at each depth."""
     sizes = ", ".join(f"{column} {about['bytes']:,}" for column, about in columns.items())
-    log.info("%s: bytes a row: %s", backbone, sizes)
-    log.info(
-        "extracted %s: %s rows in %.0f s (%.0f rows/s), %.1f KB a row",
-        backbone,
-        f"{rows:,}",
-        seconds,
-        rows / max(seconds, 1e-9),
-        sum(about["bytes"] for about in columns.values()) / 1000,
-    )
+    total = sum(about["bytes"] for about in columns.values()) / 1000
+    log.info("%s: %.1f KB a row: %s", backbone, total, sizes)
