@@ -10,7 +10,7 @@ from PIL import Image
 
 from goulot import layout
 from goulot.artifacts import read_json, read_table
-from goulot.duplicates import candidates, hidden_groups, thumbnails
+from goulot.duplicates import candidates, hidden_groups, threshold, thumbnails
 from tests.tiny import Workspace, draw
 
 
@@ -189,3 +189,11 @@ def test_labels_or_names_by_chance_are_taken_for_groups() -> None:
     near[:, 0] = np.arange(rows) ^ 1
     assert set(hidden_groups.told(near, np.arange(rows), label, named, 0)) == {"run of 15 in file order"}
     assert hidden_groups.told(near, np.arange(rows) // 2, label, named, 0) == {}
+
+
+def test_copies_of_another_kind_than_those_made_are_taken_for_the_tail_of_what_is_none() -> None:
+    rng = np.random.default_rng(0)
+    copies = 1 - 10 ** -rng.uniform(3.2, 4.3, 240)
+    others, harder = rng.normal(0.75, 0.03, 400_000), 1 - 10 ** -rng.uniform(2.8, 3.1, 250)
+    least = threshold.choose(copies, np.concatenate([others, harder, copies]), 50_000)
+    assert others.max() < least < harder.min()

@@ -18,6 +18,7 @@ STEPS = 2000
 ASSUMED = 0.01  # copies, as a share of the images, where fewer are seen
 SLACK = 0.005
 FEWEST = 20  # pairs that a tail is told from
+TAIL = 0.005  # share of the pairs that are a tail
 
 
 def _jpeg(image: Image.Image) -> Image.Image:
@@ -66,9 +67,11 @@ def _tail(seen: np.ndarray, end: float, at: np.ndarray) -> np.ndarray:
     below = seen[seen < end]
     if len(below) < FEWEST:
         return np.zeros(len(at))
-    start = float(np.quantile(below, max(0.9, 1 - 5 * FEWEST / len(below))))
+    # Of very many the last hundred may all be copies of another kind than those that were made.
+    last = max(5 * FEWEST / len(below), TAIL)
+    start = float(np.quantile(below, max(0.9, 1 - last)))
     over = below[below > start] - start
-    rate = 1 / max(float(over.mean()) if len(over) else 0.0, 1e-3)
+    rate = float(np.log(2)) / max(float(np.median(over)) if len(over) else 0.0, 1e-3)
     return len(over) * np.exp(-rate * (at - start))
 
 
