@@ -1,15 +1,17 @@
 """What `audit` takes of very many images, by its parts, and what it finds of copies planted among them.
 
-    python benchmarks/audit_time.py [--images 50000] [--copies 2000]
+    python benchmarks/audit_time.py [--images 50000] [--copies 250]
 
 The images are drawn, gray, 96 pixels: a texture of each one's own on one of 40 shared backgrounds, so that many are
 alike. Copies are those of benchmarks/leaks.py. Features are EfficientNet-Lite0's (ImageNet weights) at 64 pixels, which
-cost little; the vectors that `audit` compares are as long as at 224. Printed are the stages' seconds, what `audit` says
-of its parts, of which reading the images is not its own, and its largest anonymous memory (Linux).
+cost little; the vectors that `audit` compares are as long as at 224. Printed are each stage's seconds, of the clock and
+of the processor, its largest anonymous memory (Linux), and what `audit` says of its parts, of which reading the images
+is not its own.
 """
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -52,16 +54,22 @@ def main() -> None:
         env = {**os.environ, "GOULOT_ENGINES": str(folder / "engines")}
         for stage in ("fetch", "ingest", "augment", "extract lite0", "audit"):
             peaks: dict[str, int] = {}
-            start = time.monotonic()
+            start, used = time.monotonic(), _used()
             # `watch` looks at descendants: a shell stands between.
             script = ["sh", "-c", f"{sys.executable} -m goulot {stage} 2>log || exit 1; true"]
             process = subprocess.Popen(script, cwd=folder, env=env)
             watch(process, peaks)
             if process.returncode:
                 sys.exit(f"{stage}: {(folder / 'log').read_text()[-2000:]}")
-            print(f"{stage}: {time.monotonic() - start:.0f} s, {max(peaks.values()) / 2**20:,.0f} MiB", flush=True)
+            spent = f"{time.monotonic() - start:.0f} s ({_used() - used:.0f} s of the processor)"
+            print(f"{stage}: {spent}, {max(peaks.values(), default=0) / 2**20:,.0f} MiB", flush=True)
         print((folder / "log").read_text())
-        show("drawn", planted, pd.read_parquet(folder / "data/audit/pairs.parquet"))
+        show("textures", planted, pd.read_parquet(folder / "data/audit/pairs.parquet"))
+
+
+def _used() -> float:
+    """Seconds of the processor that finished stages took."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
 if __name__ == "__main__":
