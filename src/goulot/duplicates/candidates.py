@@ -13,7 +13,8 @@ from goulot.duplicates.thumbnails import halved
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
-BLOCK = 2048
+BLOCK = 2048  # images
+READ = 16_384  # vectors of features in memory
 FREQUENCIES = 10
 CROPPED = 57  # of 64 pixels, nine tenths
 STARTS = (1, 3, 6)
@@ -80,8 +81,8 @@ def near_features(read: Callable[[slice], np.ndarray], rows: int, count: int, th
         features = read(slice(0, rows))
         scaled = _unit((features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6))
     else:
-        pca = PCA(COMPONENTS, whiten=True, svd_solver="covariance_eigh").fit(read(slice(0, rows, -(-rows // 16_384))))
-        scaled = np.concatenate([_unit(pca.transform(read(block))) for block in _slices(rows)])
+        pca = PCA(COMPONENTS, whiten=True, svd_solver="covariance_eigh").fit(read(slice(0, rows, -(-rows // READ))))
+        scaled = np.concatenate([_unit(pca.transform(read(block))) for block in _slices(rows, READ)])
     _, near = _index(scaled, threads).search(scaled, min(count + 1, rows))
     return np.asarray(near)
 
@@ -92,13 +93,13 @@ def pairs(near: np.ndarray) -> np.ndarray:
     return _unordered(np.stack([row, near[row, place]], axis=1))
 
 
-def _slices(rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
+def _slices(rows: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def _blocks(thumbnails: np.ndarray) -> Iterator[np.ndarray]:
     """The images at half their side, float32, some at a time."""
-    return (halved(thumbnails[block]) for block in _slices(len(thumbnails)))
+    return (halved(thumbnails[block]) for block in _slices(len(thumbnails), BLOCK))
 
 
 @cache
