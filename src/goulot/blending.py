@@ -25,11 +25,11 @@ from goulot.targets import Target
 Method = Literal["greedy", "logistic", "lightgbm"]
 
 BAG = 5000  # rows of a bag at most
-MOST_NAMES = 30  # with more of them stackers have too much to learn, and take too long
+MOST_NAMES = 12  # with more of them stackers have too much to learn, and take too long
 STACKERS: dict[Method, Factory] = {
     "logistic": lambda context: logistic.make(logistic.Params(C=0.1), context),
     "lightgbm": lambda context: lightgbm.make(
-        lightgbm.Params(trees=80, learning_rate=0.05, leaves=4, column_share=0.7, l2=10), context
+        lightgbm.Params(trees=50, learning_rate=0.08, leaves=4, column_share=0.7, l2=10), context
     ),
 }
 
