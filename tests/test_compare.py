@@ -27,6 +27,7 @@ def _commit(message: str) -> None:
     _call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", message)
 
 
+@pytest.mark.slow
 def test_what_differs_between_two_runs_is_not_told(
     ready: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refusal: Callable[..., str]
 ) -> None:

@@ -133,7 +133,7 @@ def params(competition: Path) -> dict[str, Any]:
             }
         },
         "finetune": {"networks": {}},
-        "blend": {"rounds": 5},
+        "blend": {"rounds": 5, "bags": 2, "methods": ["greedy"]},
         "review": {},
         "submit": {},
         "report": {"title": "Tiny"},
