@@ -64,6 +64,6 @@ def test_the_calibration_of_a_fold_knows_its_labels(kind: calibration.Kind) -> N
     members = np.stack([softmax(3 * logits, axis=1), softmax(logits + 0.5, axis=1)])
     other = np.where(fold == 1, 1 - y, y)
     recipe = blending.Recipe(rounds=5, calibrate=kind, methods=["greedy"])
-    task = blending.Task(metrics.find("log_loss"), Target("binary", ["0", "1"]), recipe)
+    task = blending.Aim(metrics.find("log_loss"), Target("binary", ["0", "1"]), recipe)
     one, changed = (blending.nested(members, truth, fold, task).oof[fold == 1] for truth in (y, other))
     assert np.array_equal(one, changed)

@@ -1,6 +1,7 @@
 """No leaks: what predicts a row has seen neither it, nor its group, nor its views; and rows are joined by their ids."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Self
 
@@ -95,12 +96,10 @@ class Recorder:
         return np.full((len(X), 2), 0.5)
 
 
-def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready: Workspace) -> None:
-    groups = read_table(layout.GROUPS)
-    groups["group"] //= 2  # pairs, as if each image had a near-duplicate
-    write_table(layout.GROUPS, groups)
-    ready.run("split")
-    rows = ledger.read()
+def recording(
+    rows: ledger.Ledger, folds: list[int], built: Callable[[Factory], Factory] = lambda make: make
+) -> list[Recorder]:
+    """Every recorder that cross-fitting `built` of them makes, in order."""
     made: list[Recorder] = []
 
     def make(context: Context) -> Recorder:
@@ -108,7 +107,17 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
         return made[-1]
 
     numbers = np.arange(len(rows.rows))[:, None]
-    crossfit.cross_fit(make, rows, lambda fold: numbers, folds=rows.folds, seed=0, threads=1)
+    crossfit.cross_fit(built(make), rows, lambda _fold: numbers, folds=folds, seed=0, threads=1)
+    return made
+
+
+def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready: Workspace) -> None:
+    groups = read_table(layout.GROUPS)
+    groups["group"] //= 2  # pairs, as if each image had a near-duplicate
+    write_table(layout.GROUPS, groups)
+    ready.run("split")
+    rows = ledger.read()
+    made = recording(rows, rows.folds)
     table, predicted = rows.rows, []
     for model in made:
         seen, judged = table.iloc[model.seen], table.iloc[model.predicted]
@@ -126,18 +135,7 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
 
 def test_settings_are_tuned_on_the_rows_that_are_predicted_or_across_a_group(ready: Workspace) -> None:
     rows = ledger.read()
-    made: list[Recorder] = []
-
-    def make(context: Context) -> Recorder:
-        made.append(Recorder())
-        return made[-1]
-
-    numbers = np.arange(len(rows.rows))[:, None]
-    crossfit.cross_fit(
-        lambda context: tuning.Tuned({"one": make, "other": make}, context),
-        rows, lambda _fold: numbers, folds=rows.folds[:1], seed=0, threads=1,
-    )  # fmt: skip
-    *inner, last = made
+    *inner, last = recording(rows, rows.folds[:1], lambda make: partial(tuning.Tuned, {"one": make, "other": make}))
     assert len(inner) == 2 * tuning.FOLDS
     outside = set(np.flatnonzero(~rows.rows["fold"].isin([-1, rows.folds[0]])))
     assert set(last.seen) == outside
@@ -295,13 +293,25 @@ def test_what_blends_a_fold_knows_its_labels(method: blending.Method) -> None:
     members = rng.dirichlet((1, 1), size=(5, 200))
     scrambled = np.where(fold == 1, 1 - y, y)
     recipe = blending.Recipe(rounds=20, bags=3, threads=1, **({} if method == "any" else {"methods": [method]}))
-    task = blending.Task(metrics.find("log_loss"), Target("binary", ["0", "1"]), recipe)
+    task = blending.Aim(metrics.find("log_loss"), Target("binary", ["0", "1"]), recipe)
     before, after = (blending.nested(members, t, fold, task) for t in (y, scrambled))
     assert np.array_equal(before.members[1], after.members[1], equal_nan=True)
     assert before.methods[1] == after.methods[1]
     assert np.array_equal(before.oof[fold == 1], after.oof[fold == 1])
     assert not np.array_equal(before.oof[fold == 0], after.oof[fold == 0])
     assert before.score(task.metric, y) > 0.6, "labels that mean nothing were told"
+
+
+def test_a_way_to_blend_that_was_asked_for_is_passed_over_or_stackers_learn_of_very_many_names() -> None:
+    metric, few, many = (
+        metrics.find("log_loss"),
+        Target("binary", ["0", "1"]),
+        Target("multiclass", [*map(str, range(50))]),
+    )
+    asked = blending.Recipe(methods=["logistic"])
+    assert blending.Aim(metric, many, asked).methods == ["logistic"]
+    assert list(blending.Aim(metric, many, blending.Recipe()).methods) == ["greedy"]
+    assert list(blending.Aim(metric, few, blending.Recipe()).methods) == ["greedy", "logistic", "lightgbm"]
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
@@ -317,10 +327,10 @@ def test_a_stacker_is_not_fitted_for_a_task_or_chosen_where_it_is_worse(kind: Ta
     if y.ndim == 1:
         members /= members.sum(axis=2, keepdims=True)
     metric = metrics.find("rmse" if kind == "regression" else "log_loss")
-    task = blending.Task(metric, Target(kind, names), blending.Recipe(rounds=10, bags=2, threads=1))
+    task = blending.Aim(metric, Target(kind, names), blending.Recipe(rounds=10, bags=2, threads=1))
     result = blending.nested(members, y, fold, task)
     assert set(result.methods) <= {"logistic", "lightgbm"}
-    alone = blending.Task(metric, task.target, blending.Recipe(methods=["greedy"], rounds=10, bags=2))
+    alone = blending.Aim(metric, task.target, blending.Recipe(methods=["greedy"], rounds=10, bags=2))
     assert result.score(metric, y) < 0.8 * blending.nested(members, y, fold, alone).score(metric, y)
     blend = blending.fit(members, y, fold, task)
     assert np.allclose(blend.of(members[:, 50:60]), blend.of(members)[50:60])

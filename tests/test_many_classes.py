@@ -49,6 +49,6 @@ def test_folds_blend_probe_or_review_take_minutes() -> None:
     assert ranking.probe(X.astype(np.float32), y, fold, MANY, alpha=300.0)["all"] > 0.9
     p = rng.dirichlet(np.ones(1000), rows) * 0.5 + np.eye(1000)[y] * 0.5
     metric = metrics.find("log_loss")
-    result = blending.nested(np.stack([p, p]), y, fold, blending.Task(metric, MANY, blending.Recipe(rounds=3)))
+    result = blending.nested(np.stack([p, p]), y, fold, blending.Aim(metric, MANY, blending.Recipe(rounds=3)))
     doubts.find(y, result.oof, MANY, deviation=3.5)
     assert time.monotonic() - start < 60

@@ -118,7 +118,7 @@ def test_a_tuned_rule_is_worse_than_the_plain_one() -> None:
 def test_a_rule_of_a_fold_knows_its_truth(name: str, target: Target) -> None:
     y, p = (FLAGGED, Q) if target is FLAGS else (Y, P)
     fold, metric = np.arange(300) % 3, metrics.of(name, target)
-    task = blending.Task(metric, target, blending.Recipe(rounds=5, bags=2))
+    task = blending.Aim(metric, target, blending.Recipe(rounds=5, bags=2))
     members = np.stack([p, p**2 / (p**2).sum(1, keepdims=True)])
     scrambled = y.copy()
     scrambled[fold == 1] = RNG.permutation(y[fold == 1])

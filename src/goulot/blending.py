@@ -8,8 +8,8 @@ predictions.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -37,8 +37,10 @@ STACKERS: dict[Method, Factory] = {
 class Recipe(Section):
     """How members become one prediction."""
 
-    methods: list[Method] = Field(
-        ["greedy", "logistic", "lightgbm"], min_length=1, description="rivals; cross-validation chooses one"
+    methods: list[Method] | None = Field(
+        None,
+        min_length=1,
+        description="rivals, of which cross-validation chooses one; empty means all, of many names greedy",
     )
     rounds: int = Field(30, ge=1, le=1000, description="members that greedy selection takes, with replacement")
     bags: int = Field(10, ge=0, le=1000, description="resamplings of the rows it is the mean of; 0: all rows, once")
@@ -58,7 +60,7 @@ class Blend:
     weights: np.ndarray
     of: Callable[[np.ndarray], np.ndarray]
     rule: Rule
-    losses: dict[Method, float]
+    losses: dict[Method, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,13 @@ class Nested:
         """The metric's score over all rows."""
         return metric.score(y, self.guesses if metric.decides else self.oof)
 
+    def loss(self, metric: Metric, y: np.ndarray) -> float:
+        """The score turned so that less is better; infinite where it is not defined."""
+        return metric.loss(y, self.guesses if metric.decides else self.oof)
+
 
 @dataclass(frozen=True)
-class Task:
+class Aim:
     """What is blended for, and how."""
 
     metric: Metric
@@ -85,58 +91,65 @@ class Task:
 
     @property
     def methods(self) -> Sequence[Method]:
-        """The methods that are tried."""
-        return self.recipe.methods if len(self.target.names) <= MOST_NAMES else ["greedy"]
+        """The methods that are tried: those asked for, else all, but of many names greedy selection alone."""
+        every: tuple[Method, ...] = get_args(Method)
+        return self.recipe.methods or (every if len(self.target.names) <= MOST_NAMES else every[:1])
 
 
-def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, task: Task) -> Blend:
+def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend:
     """The blend by the method that cross-validation over these rows' folds finds best; among equals the first."""
-    losses: dict[Method, float] = dict.fromkeys(task.methods, np.nan)
+    losses: dict[Method, float] = dict.fromkeys(aim.methods, np.inf)
     if len(losses) > 1 and len(np.unique(fold)) > 1:
         for method in losses:
-            oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
-            for held_out in np.unique(fold):
-                inside = fold != held_out
-                blend = _fit(method, members[:, inside], y[inside], task)
-                oof[~inside] = blend.of(members[:, ~inside])
-                guesses[~inside] = blend.rule.decide(oof[~inside])
-            losses[method] = task.metric.loss(y, guesses if task.metric.decides else oof)
-    best = min(losses, key=lambda method: np.nan_to_num(losses[method], nan=np.inf, posinf=np.inf))
-    found = _fit(best, members, y, task)
-    return Blend(best, found.weights, found.of, found.rule, losses)
+
+            def without(inside: np.ndarray, method: Method = method) -> Blend:
+                return _fit(method, members[:, inside], y[inside], aim)
+
+            losses[method] = _crossed(without, members, y, fold).loss(aim.metric, y)
+    best = min(losses, key=losses.__getitem__)
+    return replace(_fit(best, members, y, aim), losses=losses)
 
 
-def nested(members: np.ndarray, y: np.ndarray, fold: np.ndarray, task: Task) -> Nested:
+def nested(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Nested:
     """Cross-validate method, calibration, selection and rule themselves, over the ledger's folds."""
+
+    def without(inside: np.ndarray) -> Blend:
+        return fit(members[:, inside], y[inside], fold[inside], aim)
+
+    return _crossed(without, members, y, fold)
+
+
+def _crossed(without: Callable[[np.ndarray], Blend], members: np.ndarray, y: np.ndarray, fold: np.ndarray) -> Nested:
+    """Each fold's rows by the blend of the others, which `without` makes of a mask of them."""
     oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
     blends = []
     for held_out in np.unique(fold):
         inside = fold != held_out
-        blend = fit(members[:, inside], y[inside], fold[inside], task)
+        blend = without(inside)
         oof[~inside] = blend.of(members[:, ~inside])
         guesses[~inside] = blend.rule.decide(oof[~inside])
         blends.append(blend)
     return Nested(oof, guesses, [blend.weights for blend in blends], [blend.method for blend in blends])
 
 
-def _fit(method: Method, members: np.ndarray, y: np.ndarray, task: Task) -> Blend:
+def _fit(method: Method, members: np.ndarray, y: np.ndarray, aim: Aim) -> Blend:
     """Calibrate, combine, tune the rule, in this order, all on the same rows."""
-    calibrators = [calibration.fit(task.recipe.calibrate, p, y, task.target) for p in members]
+    calibrators = [calibration.fit(aim.recipe.calibrate, p, y, aim.target) for p in members]
 
     def calibrated(members: np.ndarray) -> np.ndarray:
         return np.stack([calibrator(p) for calibrator, p in zip(calibrators, members, strict=True)])
 
     warm = calibrated(members)
     if method == "greedy":
-        weights = _bagged(warm, y, task)
-        rule = decisions.tune(task.metric, task.target, y, combine(warm, weights))
-        return Blend(method, weights, lambda members: combine(calibrated(members), weights), rule, {})
-    stack = _stacked(warm, task.target)
-    context = Context(task.recipe.seed, task.recipe.threads, task.target)
+        weights = _bagged(warm, y, aim)
+        rule = decisions.tune(aim.metric, aim.target, y, combine(warm, weights))
+        return Blend(method, weights, lambda members: combine(calibrated(members), weights), rule)
+    stack = _stacked(warm, aim.target)
+    context = Context(aim.recipe.seed, aim.recipe.threads, aim.target)
     learned = fitting.fit(STACKERS[method], context, stack, y, np.arange(len(y)))
-    rule = decisions.tune(task.metric, task.target, y, learned(stack))
+    rule = decisions.tune(aim.metric, aim.target, y, learned(stack))
     nothing = np.full(len(members), np.nan)
-    return Blend(method, nothing, lambda members: learned(_stacked(calibrated(members), task.target)), rule, {})
+    return Blend(method, nothing, lambda members: learned(_stacked(calibrated(members), aim.target)), rule)
 
 
 def _stacked(members: np.ndarray, target: Target) -> np.ndarray:
@@ -146,16 +159,16 @@ def _stacked(members: np.ndarray, target: Target) -> np.ndarray:
     return np.concatenate(list(members), axis=1, dtype=np.float32)
 
 
-def _bagged(members: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
+def _bagged(members: np.ndarray, y: np.ndarray, aim: Aim) -> np.ndarray:
     """The mean of the weights over resampled rows; decisions are judged by a rule for the plain mean."""
-    rule = decisions.tune(task.metric, task.target, y, members.mean(axis=0))
-    rounds = task.recipe.rounds
-    if not task.recipe.bags:
-        return select(members, y, task.metric, rule, rounds=rounds)
+    rule = decisions.tune(aim.metric, aim.target, y, members.mean(axis=0))
+    rounds = aim.recipe.rounds
+    if not aim.recipe.bags:
+        return select(members, y, aim.metric, rule, rounds=rounds)
     found = []
-    for bag in range(task.recipe.bags):
-        rows = np.random.default_rng([task.recipe.seed, bag]).integers(len(y), size=min(len(y), BAG))
-        found.append(select(members[:, rows], y[rows], task.metric, rule, rounds=rounds))
+    for bag in range(aim.recipe.bags):
+        rows = np.random.default_rng([aim.recipe.seed, bag]).integers(len(y), size=min(len(y), BAG))
+        found.append(select(members[:, rows], y[rows], aim.metric, rule, rounds=rounds))
     return np.asarray(np.mean(found, axis=0))
 
 

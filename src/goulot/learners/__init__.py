@@ -125,7 +125,8 @@ def refused(settings: Mapping[str, Any], target: Target) -> dict[str, str]:
     for name, section in settings.items():
         learner = find(f"learn.learners.{name}", section)
         try:
-            learner.make(Context(seed=0, threads=1, target=target))
+            for make in learner.makers.values():
+                make(Context(seed=0, threads=1, target=target))
         except ParamsError as error:
             found[name] = str(error)
     return found

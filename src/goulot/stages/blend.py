@@ -47,10 +47,10 @@ def run(params: Params) -> None:
     target, outputs = known.target, known.target.outputs
     metric = metrics.of(params.metric, target)
     stack = _aligned(oofs, known.images["image_id"], outputs)
-    task = blending.Task(metric, target, params)
+    aim = blending.Aim(metric, target, params)
     with threadpool_limits(params.threads):
-        result = blending.nested(stack, known.y, known.fold, task)
-        blend = blending.fit(stack, known.y, known.fold, task)
+        result = blending.nested(stack, known.y, known.fold, aim)
+        blend = blending.fit(stack, known.y, known.fold, aim)
     test = tests[0][["image_id"]]
     blended = blend.of(_aligned(tests, test["image_id"], outputs))
     write_table(
