@@ -33,7 +33,10 @@ def _environment() -> dict[str, str]:
     if (own / "__main__.py").is_file() and own.resolve() != Path(__file__).resolve().parent:
         # An isolated run (dvc exp run --temp, a worktree) must not run the code of the checkout that was installed.
         changes["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own.parent), os.environ.get("PYTHONPATH")]))
-    if sys.argv[1:2] in (["extract"], ["learn"], ["finetune"], ["rank"]) and platform.libc_ver()[0] == "glibc":
+    if (
+        sys.argv[1:2] in (["extract"], ["learn"], ["finetune"], ["rank"], ["plan"])
+        and platform.libc_ver()[0] == "glibc"
+    ):
         changes.update({name: value for name, value in {**ALLOCATOR, **OPENMP}.items() if name not in os.environ})
     return changes
 

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -60,14 +59,14 @@ def run_stage(stage: str, *names: str) -> None:
     """Run a stage on its section of params.yaml; note its seconds, memory and settings for the report."""
     from goulot import layout, params
     from goulot.artifacts import write_json
+    from goulot.progress import peak_bytes
 
     module = importlib.import_module(f"goulot.stages.{stage}")
     start = time.monotonic()
     settings = params.load(stage, module.Params)
     module.run(settings, *names)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     differs = settings.model_dump(mode="json", exclude_defaults=True)
-    note = {"seconds": time.monotonic() - start, "peak_bytes": peak}
+    note = {"seconds": time.monotonic() - start, "peak_bytes": peak_bytes()}
     write_json(layout.times("@".join([stage, *names])), {**note, "given": params.read()[stage], "differs": differs})
 
 
@@ -157,6 +156,17 @@ def doctor() -> None:
     from goulot.commands.doctor import run as run_doctor
 
     run_doctor()
+
+
+@app.command(help="Say what each stage will take on this machine, from a short trial, and what fits a deadline.")
+def plan(
+    deadline: Annotated[str | None, typer.Option(help="time for the whole run, e.g. 2h, 90m or 1h30m")] = None,
+    disk: Annotated[str | None, typer.Option(help="room for all that it writes, e.g. 5GB")] = None,
+) -> None:
+    """Print a line a stage; exit with 1 where nothing fits."""
+    from goulot.commands.plan import run as run_plan
+
+    run_plan(deadline=deadline, disk=disk)
 
 
 @app.command(help="Set how much a run does: quick, default or gpu.")

@@ -1,6 +1,7 @@
 """Progress that suits the reader: a bar on a terminal, timestamped lines elsewhere."""
 
 import logging
+import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -63,3 +64,8 @@ def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterat
         for done, item in enumerate(items, start=1):
             yield item
             progress.update(task, advance=1, rate=done / max(time.monotonic() - start, 1e-9))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -28,7 +28,7 @@ class Cost:
 
 def read() -> list[Cost]:
     """A cost a stage, in the pipeline's order, and the feature store's disk as the last one."""
-    return [_cost(stage, folder) for stage, folder in _stages()] + [Cost("store", None, None, _size(layout.store()))]
+    return [_cost(stage, folder) for stage, folder in stages()] + [Cost("store", None, None, size(layout.store()))]
 
 
 def seconds(stage: str) -> float | None:
@@ -42,7 +42,8 @@ def stage_of(learner: str) -> str:
     return learner if learner == "blend" or learner.startswith("finetune@") else f"learn@{learner}"
 
 
-def _stages() -> Iterator[tuple[str, Path]]:
+def stages() -> Iterator[tuple[str, Path]]:
+    """Every stage before the report, in the pipeline's order, and the folder that it writes."""
     for stage in ORDER:
         folder = layout.DATA / stage
         if stage not in FAMILIES:
@@ -54,7 +55,7 @@ def _stages() -> Iterator[tuple[str, Path]]:
 
 def _cost(stage: str, folder: Path) -> Cost:
     note = _note(stage) or {}
-    return Cost(stage, note.get("seconds"), note.get("peak_bytes"), _size(folder))
+    return Cost(stage, note.get("seconds"), note.get("peak_bytes"), size(folder))
 
 
 def _note(stage: str) -> dict[str, Any] | None:
@@ -62,8 +63,8 @@ def _note(stage: str) -> dict[str, Any] | None:
     return dict(read_json(path)) if path.is_file() else None
 
 
-def _size(folder: Path) -> int:
-    """In bytes; a file behind a link counts as well, since DVC may link what it keeps."""
+def size(folder: Path) -> int:
+    """Of all files in it, in bytes; a file behind a link counts as well, since DVC may link what it keeps."""
     return sum(
         os.stat(os.path.join(place, file)).st_size
         for place, _, files in os.walk(folder, followlinks=True)

@@ -1,0 +1,137 @@
+"""A trial: every stage after `ingest`, run on small cuts of the data set in a folder of its own.
+
+Each stage has a process, which runs it on one cut after the other, so that imports and other first costs fall on the
+first cut alone.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+from ruamel.yaml import YAML
+
+from goulot import layout, params
+from goulot.artifacts import read_table, write_table
+from goulot.errors import GoulotError
+from goulot.progress import peak_bytes
+from goulot.reporting import costs
+
+IMAGES = {"cpu": 160, "cuda": 1920}  # of the largest cut; a GPU's batches are large
+SHARES = (0.25, 0.5, 1.0)  # of it; a last run, of the largest, trains networks for an epoch more
+EPOCHS = (1, 1, 1, 2)
+STORE, LARGEST = "store", "2"  # in each cut; the last one that every stage runs on
+OUTSIDE = "left out of the trial"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stage on a cut: of how many images, for how many epochs, and what it took; its features in the store count."""
+
+    images: int
+    epochs: int
+    seconds: float
+    peak_bytes: int
+    disk_bytes: int
+
+
+Tried = tuple[str, list[Run] | GoulotError]
+
+
+def run(folder: Path, device: str) -> tuple[int, Iterator[Tried]]:
+    """How many images there are, and each stage's runs as they are done, or why it could not be tried.
+
+    `folder` is empty and takes the cuts, 0 to 3. Raises GoulotError where no images are there to cut.
+    """
+    if not layout.MANIFEST.is_file():
+        raise GoulotError("the images were not read yet; dvc repro ingest does, once, and then this can be planned")
+    manifest, folder = read_table(layout.MANIFEST), folder.resolve()
+    most = min(IMAGES[device], len(manifest))
+    cuts = [_cut(folder / str(number), manifest, round(most * share), epochs)
+            for number, (share, epochs) in enumerate(zip((*SHARES, SHARES[-1]), EPOCHS, strict=True))]  # fmt: skip
+    return len(manifest), _stages(cuts)
+
+
+def _stages(cuts: Sequence[tuple[Path, int]]) -> Iterator[Tried]:
+    """In the pipeline's order."""
+    stored = [0] * len(cuts)
+    for stage, place in [*costs.stages(), ("report", layout.REPORT)]:
+        verb, _, name = stage.partition("@")
+        if verb in ("fetch", "ingest"):
+            continue
+        try:
+            found = _tried(verb, name, [cut for cut, _ in cuts])
+        except GoulotError as error:
+            yield stage, error
+            continue
+        held = [costs.size(cut / STORE) for cut, _ in cuts]
+        disk = [costs.size(cut / place) + now - then for (cut, _), now, then in zip(cuts, held, stored, strict=True)]
+        images = [images for _, images in cuts]
+        yield stage, [Run(*run) for run in zip(images, EPOCHS, *zip(*found, strict=True), disk, strict=True)]
+        stored = held
+
+
+def _cut(folder: Path, manifest: pd.DataFrame, images: int, epochs: int) -> tuple[Path, int]:
+    """A workspace of so many images, training and test alike, a larger one with all of a smaller one's."""
+    order = pd.Series(np.random.default_rng(0).permutation(len(manifest)), index=manifest.index)
+    place = order.groupby(manifest["split"]).rank(method="first")
+    size = manifest.groupby("split")["split"].transform("size")
+    inside = place <= np.ceil(size * images / len(manifest))
+    (folder / layout.INGEST).mkdir(parents=True)
+    for path in layout.INGEST.iterdir():
+        if path not in (layout.MANIFEST, layout.QUARANTINE):
+            (folder / path).symlink_to(path.resolve())
+    write_table(folder / layout.MANIFEST, manifest[inside].reset_index(drop=True))
+    aside = read_table(layout.QUARANTINE)
+    out = manifest.loc[~inside, ["image_id", "split", "id", "file"]].assign(reason=OUTSIDE)
+    write_table(folder / layout.QUARANTINE, pd.concat([aside, out], ignore_index=True))
+    with (folder / layout.PARAMS).open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(_settings(params.read(), epochs), file)
+    return folder, int(inside.sum())
+
+
+def _settings(document: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """The params of a cut: what is trained by the epoch is tried for few of them."""
+    own = json.loads(json.dumps(document, default=str))
+    own["submit"] = {**(own.get("submit") or {}), "missing": "prior"}  # of the test images outside the cut
+    for recipe in ((own.get("finetune") or {}).get("networks") or {}).values():
+        recipe["epochs"] = min(epochs, recipe.get("epochs", epochs))
+    return dict(own)
+
+
+def _tried(stage: str, name: str, cuts: Sequence[Path]) -> list[tuple[float, int]]:
+    """Seconds and peak bytes of the stage on each cut. Raises GoulotError as the stage does."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_timed, stage, [name] if name else [], cuts).result()
+        except BrokenProcessPool as error:
+            raise GoulotError("the stage's process was ended from outside; out of memory?") from error
+
+
+def _timed(stage: str, names: Sequence[str], cuts: Sequence[Path]) -> list[tuple[float, int]]:
+    """In the process of its own."""
+    logging.disable(logging.CRITICAL)
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115  of progress; the process ends with the stage
+    found = []
+    start = psutil.Process().create_time()
+    for cut in cuts[: len(cuts) if stage == "finetune" else len(SHARES)]:
+        os.chdir(cut)
+        # A cut's features are in no store yet; how the networks run is settled on the first cut.
+        os.environ |= {"GOULOT_STORE": str(cut / STORE), "GOULOT_ENGINES": str(cut.parent / "engines")}
+        module = import_module(f"goulot.stages.{stage}")
+        module.run(params.load(stage, module.Params), *names)
+        found.append((time.time() - start, peak_bytes()))
+        start = time.time()
+    return found + [found[-1]] * (len(cuts) - len(found))
