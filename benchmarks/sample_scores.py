@@ -1,11 +1,14 @@
 """The sample's test scores with the parameters of params.yaml, over several seeds of its split.
 
-    python benchmarks/sample_scores.py [--seeds 5] [--source sample:elpv-modules]
+    python benchmarks/sample_scores.py [--seeds 5] [--source sample:elpv-modules] [--modules] [--preset quick]
 
 Each seed is a run of its own in a temporary folder, from `goulot fetch` to `goulot score`. Features come from the
 shared store, so that they are computed once: an image's features do not depend on which side of the split it fell.
 Nothing is tuned on the test part: no stage reads its answers. Beside the blend's scores stands the best log-loss that a
 single member reaches on the test part, and which that is.
+
+With `--modules` there is one run, on all 44 modules as training images and none to predict, folds holding out whole
+modules; the scores are those of the folds, by the blend that never saw them.
 """
 
 import argparse
@@ -15,13 +18,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from goulot import metrics, samples
+from goulot import decisions, metrics, samples
+from goulot.commands import preset
 from goulot.commands.score import score
+from goulot.samples import elpv, elpv_modules
+from goulot.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,36 +38,75 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--source", choices=["sample:elpv", "sample:elpv-modules"], default="sample:elpv")
+    parser.add_argument("--modules", action="store_true", help="the folds of all modules instead of test parts")
+    parser.add_argument("--preset", choices=preset.NAMES, help="else params.yaml as it is")
     parser.add_argument("--keep", type=Path, help="keep the runs in this folder, to look into them")
     args = parser.parse_args()
-    rows = []
-    for seed in range(args.seeds):
+    rows, what = [], "folds" if args.modules else "seeds"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
         start = time.monotonic()
-        if args.keep:
-            rows.append(run_seed(args.keep / str(seed), args.source, seed))
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                rows.append(run_seed(Path(folder), args.source, seed))
-        print(f"seed {seed}: {_said(rows[-1])} ({time.monotonic() - start:.0f} s)", flush=True)
+        if args.modules:
+            rows = run_modules(folder / "modules", args.preset)
+            print(f"all modules ({time.monotonic() - start:.0f} s)", flush=True)
+        for seed in range(0 if args.modules else args.seeds):
+            start = time.monotonic()
+            rows.append(run_seed(folder / str(seed), args.source, seed, args.preset))
+            print(f"seed {seed}: {_said(rows[-1])} ({time.monotonic() - start:.0f} s)", flush=True)
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
-        print(f"{metrics.METRICS[name].title}: {values.mean():.4f} +- {values.std(ddof=1):.4f}, {len(values)} seeds")
+        print(f"{metrics.METRICS[name].title}: {values.mean():.4f} +- {values.std(ddof=1):.4f}, {len(values)} {what}")
 
 
 def _said(scores: dict[str, float]) -> str:
     return ", ".join(f"{metrics.METRICS[name].title} {value:.4f}" for name, value in scores.items())
 
 
-def run_seed(folder: Path, source: str, seed: int) -> dict[str, float]:
+def run_seed(folder: Path, source: str, seed: int, name: str | None) -> dict[str, float]:
     """All stages with that seed of the split; the scores on the test part."""
-    folder.mkdir(parents=True, exist_ok=True)
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    params = yaml.load(ROOT / "params.yaml")
+    params = settings(name)
     params["fetch"] |= {"source": source, "seed": seed}
     if source == "sample:elpv-modules":
         params["ingest"]["train"]["group"] = "group"
-    yaml.dump(params, folder / "params.yaml")
+    members = run(folder, params)
+    sample = samples.find(source.partition(":")[2])
+    answers = sample.answers(seed=seed, limit=None)
+    alone = {"@".join(member): _log_loss(folder / "data" / member[0] / member[1], answers) for member in members}
+    best = min(alone, key=alone.__getitem__)
+    print(f"    the best member on the test part: {best}, log-loss {alone[best]:.4f}", flush=True)
+    return score(folder / "data/submit/submission.csv", answers)
+
+
+def run_modules(folder: Path, name: str | None) -> list[dict[str, float]]:
+    """All stages on all modules; the scores of each fold."""
+    laid = folder / "all"
+    laid.mkdir(parents=True)
+    elpv.lay_out(laid, elpv_modules.partition(seed=0, limit=None).assign(split="train"), known=["type", "group"])
+    params = settings(name)
+    params["fetch"] |= {"source": f"path:{laid}", "watch": str(laid)}
+    params["ingest"]["train"]["group"] = "group"
+    params["ingest"]["test"] = None
+    run(folder, params)
+    oof = pd.read_parquet(folder / "data/blend/oof.parquet").set_index("image_id")
+    cells = pd.read_csv(laid / "train.csv", dtype={"id": str})
+    oof["truth"] = cells.set_index("train/" + cells["id"])["label"].loc[oof.index]
+    target = Target("binary", ["0", "1"])
+    return [decisions.every(part["truth"].to_numpy(), part[target.outputs].to_numpy(), target)
+            for _, part in oof.groupby("fold")]  # fmt: skip
+
+
+def settings(name: str | None) -> dict[str, Any]:
+    """The params of params.yaml, what a preset sets in its place."""
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for section, values in (preset.read(name) if name else {}).items():
+        params[section] |= values
+    return dict(params)
+
+
+def run(folder: Path, params: dict[str, Any]) -> list[list[str]]:
+    """All stages up to the submission; the members of the blend."""
+    folder.mkdir(parents=True, exist_ok=True)
+    YAML(typ="safe").dump(params, folder / "params.yaml")
     families = {
         stage: [[stage, name] for name in params[stage][family]]
         for stage, family in (("extract", "backbones"), ("learn", "learners"), ("finetune", "networks"))
@@ -73,12 +119,7 @@ def run_seed(folder: Path, source: str, seed: int) -> dict[str, float]:
                               env={**os.environ, "GOULOT_STORE": store}, check=False)  # fmt: skip
         if done.returncode:
             sys.exit(f"goulot {' '.join(stage)} failed:\n{done.stderr}")
-    sample = samples.find(source.partition(":")[2])
-    answers = sample.answers(seed=seed, limit=params["fetch"].get("limit"))
-    alone = {"@".join(member): _log_loss(folder / "data" / member[0] / member[1], answers) for member in members}
-    best = min(alone, key=alone.__getitem__)
-    print(f"    the best member on the test part: {best}, log-loss {alone[best]:.4f}", flush=True)
-    return score(folder / "data/submit/submission.csv", answers)
+    return members
 
 
 def _log_loss(folder: Path, answers: pd.DataFrame) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from goulot import blending, crossfit, features, folds, layout, ledger, metrics, ranking, selection, tuning
+from goulot import blending, crossfit, decisions, features, folds, layout, ledger, metrics, ranking, selection, tuning
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError, ParamsError
 from goulot.learners import KINDS, Context, Factory, find
@@ -300,6 +300,20 @@ def test_what_blends_a_fold_knows_its_labels(method: blending.Method) -> None:
     assert np.array_equal(before.oof[fold == 1], after.oof[fold == 1])
     assert not np.array_equal(before.oof[fold == 0], after.oof[fold == 0])
     assert before.score(task.metric, y) > 0.6, "labels that mean nothing were told"
+
+
+def test_a_member_that_adds_nothing_has_a_weight() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    good = np.clip(0.5 + 0.4 * (y - 0.5) + rng.normal(size=(2, 400)) * 0.15, 0.02, 0.98)
+    noise = np.clip(good[0] + rng.normal(size=400) * 0.02, 0.02, 0.98)
+    members = np.stack([np.stack([1 - p, p], axis=1) for p in (*good, noise)])
+    metric = metrics.find("log_loss")
+    rule = decisions.plain(metric, Target("binary", ["0", "1"]))
+    weights = blending.dropped(members, y, metric, rule, np.array([0.49, 0.5, 0.01]))
+    assert weights[2] == 0
+    assert weights.sum() == pytest.approx(1)
+    assert (weights[:2] > 0.4).all(), "one that adds something was dropped"
 
 
 def test_a_way_to_blend_that_was_asked_for_is_passed_over_or_stackers_learn_of_very_many_names() -> None:

@@ -50,7 +50,8 @@ def plan() -> Plan:
     """Three networks of which the worst is needed, and a fine-tuned one."""
     costs = [
         Cost("extract@best", 100, 100, 1, 400), Cost("extract@good", 100, 100, 1, 400),
-        Cost("extract@needed", 100, 100, 1, 400), Cost("learn@svm", 50, 40, 1, 10), Cost("finetune@end", 300, 290, 1, 10),
+        Cost("extract@needed", 100, 100, 1, 400), Cost("learn@svm", 50, 40, 1, 10),
+        Cost("finetune@end", 300, 290, 1, 10),
     ]  # fmt: skip
     return Plan(costs, ["best", "good", "needed"], frozenset({"needed"}), frozenset({"good"}), 3,
                 {"best": (("s5",), 200.0)})  # fmt: skip

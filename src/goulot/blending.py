@@ -25,6 +25,7 @@ from goulot.targets import Target
 Method = Literal["greedy", "logistic", "lightgbm"]
 
 BAG = 5000  # rows of a bag at most
+NOTHING = 1e-4  # share of the loss by which a member that is kept lowers it at least
 MOST_NAMES = 12  # with more of them stackers have too much to learn, and take too long
 STACKERS: dict[Method, Factory] = {
     "logistic": lambda context: logistic.make(logistic.Params(C=0.1), context),
@@ -164,12 +165,29 @@ def _bagged(members: np.ndarray, y: np.ndarray, aim: Aim) -> np.ndarray:
     rule = decisions.tune(aim.metric, aim.target, y, members.mean(axis=0))
     rounds = aim.recipe.rounds
     if not aim.recipe.bags:
-        return select(members, y, aim.metric, rule, rounds=rounds)
+        return dropped(members, y, aim.metric, rule, select(members, y, aim.metric, rule, rounds=rounds))
     found = []
     for bag in range(aim.recipe.bags):
         rows = np.random.default_rng([aim.recipe.seed, bag]).integers(len(y), size=min(len(y), BAG))
         found.append(select(members[:, rows], y[rows], aim.metric, rule, rounds=rounds))
-    return np.asarray(np.mean(found, axis=0))
+    return dropped(members, y, aim.metric, rule, np.asarray(np.mean(found, axis=0)))
+
+
+def dropped(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, weights: np.ndarray) -> np.ndarray:
+    """The weights without members that add nothing: without which the loss rises by less than a ten-thousandth of it.
+
+    A bag or a late round takes members for their luck on its rows. The lightest is tried first, one at a time.
+    """
+    loss = decisions.loss(metric, y, combine(members, weights), rule)
+    for member in np.argsort(weights, kind="stable"):
+        fewer = np.where(np.arange(len(weights)) == member, 0.0, weights)
+        if weights[member] == 0 or not fewer.any() or not np.isfinite(loss):
+            continue
+        fewer = fewer / fewer.sum()
+        without = decisions.loss(metric, y, combine(members, fewer), rule)
+        if without <= loss + NOTHING * abs(loss):
+            weights, loss = fewer, min(loss, without)
+    return weights
 
 
 def select(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, *, rounds: int) -> np.ndarray:

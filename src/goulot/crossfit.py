@@ -1,6 +1,6 @@
 """Cross-fitting on the fold ledger: every row is predicted by a model that never saw it, its group or its views."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,12 @@ class Predictions:
     """Predictions of the images, float (images, names) each, in the form that `Target` gives.
 
     `oof` holds one row a training image in the ledger's order, `test` one a test image: the mean of the fold models'.
+    `alone` is what `oof` were without augmented views at prediction; None where there are none.
     """
 
     oof: np.ndarray
     test: np.ndarray
+    alone: np.ndarray | None = None
 
 
 def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs], *, folds: Iterable[int], seed: int,
@@ -34,9 +36,10 @@ def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs],
     not. An image's prediction is the mean over its views.
     """
     rows, y, target = ledger.rows, ledger.y, ledger.truth.target
-    row_fold, image_of = rows["fold"].to_numpy(), rows["image"].to_numpy()
+    row_fold, image_of, itself = rows["fold"].to_numpy(), rows["image"].to_numpy(), rows["view"].to_numpy() == 0
     is_test = ledger.truth.fold == -1
     result = np.zeros((len(is_test), len(target.names)))
+    alone = np.zeros_like(result)
     for fold in folds:
         train, predicted = (row_fold != -1) & (row_fold != fold), (row_fold == fold) | (row_fold == -1)
         X, context = inputs(fold), Context(seed=seed + fold, threads=threads, target=target)
@@ -47,7 +50,9 @@ def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs],
         means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
-    return Predictions(result[~is_test], result[is_test])
+        images = itself[predicted]
+        alone += np.nan_to_num(_mean_by_image(values[images], image_of[predicted][images], len(is_test)))
+    return Predictions(result[~is_test], result[is_test], None if itself.all() else alone[~is_test])
 
 
 def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndarray:
@@ -63,8 +68,15 @@ def write(folder: Path, ledger: Ledger, predictions: Predictions) -> str:
     oof, test = tables(ledger, predictions)
     write_table(folder / "oof.parquet", oof)
     write_table(folder / "test.parquet", test)
-    scores = decisions.every(ledger.truth.train.y, predictions.oof, ledger.truth.target)
+    y, target = ledger.truth.train.y, ledger.truth.target
+    scores = decisions.every(y, predictions.oof, target)
     write_json(layout.metrics(folder), scores)
+    if predictions.alone is None:
+        return _said(scores)
+    return f"{_said(scores)} (of the images without views: {_said(decisions.every(y, predictions.alone, target))})"
+
+
+def _said(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{metrics.METRICS[name].title} {value:.4f}" for name, value in list(scores.items())[:3])
 
 
