@@ -7,7 +7,7 @@ often it was taken. Bagged (Caruana, Munson and Niculescu-Mizil, "Getting the mo
 predictions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -20,6 +20,7 @@ from goulot.decisions import Rule
 from goulot.learners import Context, Factory, lightgbm, logistic
 from goulot.metrics import Metric
 from goulot.params import Section
+from goulot.progress import track
 from goulot.targets import Target
 
 Method = Literal["greedy", "logistic", "lightgbm"]
@@ -106,7 +107,7 @@ def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend
             def without(inside: np.ndarray, method: Method = method) -> Blend:
                 return _fit(method, members[:, inside], y[inside], aim)
 
-            losses[method] = _crossed(without, members, y, fold).loss(aim.metric, y)
+            losses[method] = _crossed(without, members, y, fold, np.unique(fold)).loss(aim.metric, y)
     best = min(losses, key=losses.__getitem__)
     return replace(_fit(best, members, y, aim), losses=losses)
 
@@ -117,14 +118,16 @@ def nested(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Ne
     def without(inside: np.ndarray) -> Blend:
         return fit(members[:, inside], y[inside], fold[inside], aim)
 
-    return _crossed(without, members, y, fold)
+    folds = np.unique(fold)
+    return _crossed(without, members, y, fold, track(folds, total=len(folds), unit="folds", label="blend"))
 
 
-def _crossed(without: Callable[[np.ndarray], Blend], members: np.ndarray, y: np.ndarray, fold: np.ndarray) -> Nested:
+def _crossed(without: Callable[[np.ndarray], Blend], members: np.ndarray, y: np.ndarray, fold: np.ndarray,
+             folds: Iterable[int]) -> Nested:  # fmt: skip
     """Each fold's rows by the blend of the others, which `without` makes of a mask of them."""
     oof, guesses = np.zeros(members.shape[1:]), np.zeros_like(y)
     blends = []
-    for held_out in np.unique(fold):
+    for held_out in folds:
         inside = fold != held_out
         blend = without(inside)
         oof[~inside] = blend.of(members[:, ~inside])

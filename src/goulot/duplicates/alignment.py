@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from goulot.duplicates import warping
 from goulot.duplicates.thumbnails import POSES, halved, posed
+from goulot.progress import track
 
 COARSE = 16
 CROP = 0.9
@@ -53,7 +54,8 @@ def align(thumbnails: np.ndarray, pairs: np.ndarray, threads: int) -> Alignment:
         return _align(thumbnails[chosen[:, 0]], thumbnails[chosen[:, 1]])
 
     with ThreadPoolExecutor(threads) as pool, threadpool_limits(1):
-        found = list(pool.map(part, range(0, len(pairs), BATCH)))
+        starts = range(0, len(pairs), BATCH)
+        found = list(track(pool.map(part, starts), total=len(starts), unit="batches of pairs", label="audit"))
     empty = Alignment(np.empty(0, np.float32), np.empty(0, np.int8))
     return Alignment(*(np.concatenate(column) for column in zip(empty, *found, strict=True)))
 

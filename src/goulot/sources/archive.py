@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from goulot.errors import DataError
+from goulot.progress import track
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # Images do not compress, tables do some twenty times: beyond this it is a bomb, unless it is small all the same.
@@ -85,7 +86,7 @@ def _unpack_zip(path: Path, target: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         _judge(path, [_zip_entry(archive, info) for info in infos])
-        for info in infos:
+        for info in track(infos, total=len(infos), unit="files", label=f"unpack {path.name}"):
             place = target / info.filename
             mode = info.external_attr >> 16
             if info.is_dir():
@@ -111,7 +112,8 @@ def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
 def _unpack_tar(path: Path, target: Path) -> None:
     with tarfile.open(path) as archive:
         _judge(path, _tar_entries(archive))
-        for member in archive.getmembers():
+        members = archive.getmembers()
+        for member in track(members, total=len(members), unit="files", label=f"unpack {path.name}"):
             place = target / member.name
             if member.isdir():
                 place.mkdir(parents=True, exist_ok=True)

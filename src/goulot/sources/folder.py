@@ -6,6 +6,7 @@ from pathlib import Path
 
 from goulot.errors import DataError
 from goulot.patterns import Files
+from goulot.progress import track
 from goulot.sources import archive
 
 
@@ -20,7 +21,8 @@ def link(source: Path, target: Path) -> None:
     files = Files(real)
     if not files.all:
         raise DataError(f"path:{source} holds no files")
-    for file in [*files.all, *files.unnameable]:
+    every = [*files.all, *files.unnameable]
+    for file in track(every, total=len(every), unit="files", label="fetch"):
         place = target / file
         place.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sys
+from collections.abc import Callable
 
 import pandas as pd
 from pydantic import Field
@@ -12,6 +13,7 @@ from rich.table import Table as TerminalTable
 from goulot import layout, ranking
 from goulot.artifacts import write_text
 from goulot.params import Section
+from goulot.progress import track
 from goulot.reporting import (
     costs,
     data,
@@ -43,13 +45,15 @@ def run(params: Params) -> None:
     """Write index.html; print the leaderboard and where things lie."""
     shutil.rmtree(layout.REPORT, ignore_errors=True)
     read = finished.read()
-    sections = [
-        overview.section(read, costs.read()), data.section(read), suspects.duplicates(params.rows),
-        suspects.labels(params.rows), depths.section(read, ranking.scored_by(read.known.target)), models.section(read),
-        submission.section(read, params.rows), provenance.section(),
+    makers: list[Callable[[], page.Section]] = [
+        lambda: overview.section(read, costs.read()), lambda: data.section(read),
+        lambda: suspects.duplicates(params.rows), lambda: suspects.labels(params.rows),
+        lambda: depths.section(read, ranking.scored_by(read.known.target)), lambda: models.section(read),
+        lambda: submission.section(read, params.rows), provenance.section,
     ]  # fmt: skip
+    made = track((make() for make in makers), total=len(makers), unit="sections", label="report")
     written = page.render(
-        title=params.title, lead=overview.lead(read), warnings=warnings.find(read), sections=sections
+        title=params.title, lead=overview.lead(read), warnings=warnings.find(read), sections=list(made)
     )  # fmt: skip
     write_text(layout.REPORT_PAGE, written)
     _print(read)
