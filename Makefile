@@ -32,7 +32,7 @@ test: $(STAMP) ## the tests (under 12 minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take minutes each
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 check: $(STAMP) ## what CI runs before the tests: ruff, mypy, import-linter
 	$(BIN)/ruff format --check .

@@ -69,7 +69,7 @@ def test_what_fits_as_it_is_is_made_smaller() -> None:
         (460, ("good", "needed"), 1, True),
         (340, ("best", "good", "needed"), 2, False),
         (150, ("best", "needed"), 1, False),
-        (40, ("needed",), 0, False),
+        (45, ("needed",), 0, False),
     ],
 )
 def test_the_strongest_part_is_given_up_first(

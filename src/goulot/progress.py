@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -24,17 +25,9 @@ def track(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Itera
         yield item
         now = time.monotonic()
         if now - last >= LINE_EVERY_S and done < total:
-            rate = done / (now - start)
-            log.info(
-                "%s: %s of %s %s, %.0f %s/s, %.0f s left",
-                label,
-                f"{done:,}",
-                f"{total:,}",
-                unit,
-                rate,
-                unit,
-                (total - done) / rate,
-            )
+            left = (total - done) * (now - start) / done
+            log.info("%s: %s of %s %s, %s, %.0f s left", label, f"{done:,}", f"{total:,}", unit,
+                     _rate(done, now - start), left)  # fmt: skip
             last = now
 
 
@@ -46,6 +39,11 @@ def timed(what: str) -> Iterator[None]:
     log.info("%s in %.1f s", what, time.monotonic() - start)
 
 
+def _rate(done: int, seconds: float) -> str:
+    """How many a second, or how many seconds each."""
+    return f"{done / max(seconds, 1e-9):,.0f}/s" if done >= seconds else f"{seconds / done:,.1f} s each"
+
+
 def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -55,17 +53,21 @@ def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterat
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total, rate=0.0)
+        task = progress.add_task(label, total=total, rate="")
         for done, item in enumerate(items, start=1):
             yield item
-            progress.update(task, advance=1, rate=done / max(time.monotonic() - start, 1e-9))
+            progress.update(task, advance=1, rate=_rate(done, time.monotonic() - start))
 
 
 def peak_bytes() -> int:
     """The most memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    try:  # the kernel's other count, below, begins with what the process that started this one had held
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -90,7 +90,7 @@ def _plan(cut: Path, found: Sequence[Cost], images: int) -> Plan:
     read = {str(about["backbone"]) for learner in learners if "backbone" in (about := learner.model_extra or {})}
     needed = frozenset({params.load("audit", audit.Params).backbone, *read})
     stacked = {(str(b), str(c)) for b, c in read_json(cut / layout.CHOICE)[ALL]}
-    lean = {name: found for name in order if (found := _lean(cut, name, stacked, images * (views + 1)))}
+    lean = {name: rest for name in order if (rest := _lean(cut, name, stacked, images * (views + 1)))}
     return Plan(found, order, needed, frozenset(recipe.backbone for recipe in recipes.values()), views, lean)
 
 

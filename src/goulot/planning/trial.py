@@ -59,8 +59,8 @@ def run(folder: Path, device: str) -> tuple[int, Iterator[Tried]]:
         raise GoulotError("the images were not read yet; dvc repro ingest does, once, and then this can be planned")
     manifest, folder = read_table(layout.MANIFEST), folder.resolve()
     most = min(IMAGES[device], len(manifest))
-    cuts = [_cut(folder / str(number), manifest, round(most * share), epochs)
-            for number, (share, epochs) in enumerate(zip((*SHARES, SHARES[-1]), EPOCHS, strict=True))]  # fmt: skip
+    cuts = [_cut(folder / str(number), manifest, round(most * share)) for number, share in enumerate(SHARES)]
+    cuts.append(_again(folder / str(len(SHARES)), *cuts[-1]))
     return len(manifest), _stages(cuts)
 
 
@@ -83,7 +83,7 @@ def _stages(cuts: Sequence[tuple[Path, int]]) -> Iterator[Tried]:
         stored = held
 
 
-def _cut(folder: Path, manifest: pd.DataFrame, images: int, epochs: int) -> tuple[Path, int]:
+def _cut(folder: Path, manifest: pd.DataFrame, images: int) -> tuple[Path, int]:
     """A workspace of so many images, training and test alike, a larger one with all of a smaller one's."""
     order = pd.Series(np.random.default_rng(0).permutation(len(manifest)), index=manifest.index)
     place = order.groupby(manifest["split"]).rank(method="first")
@@ -97,18 +97,27 @@ def _cut(folder: Path, manifest: pd.DataFrame, images: int, epochs: int) -> tupl
     aside = read_table(layout.QUARANTINE)
     out = manifest.loc[~inside, ["image_id", "split", "id", "file"]].assign(reason=OUTSIDE)
     write_table(folder / layout.QUARANTINE, pd.concat([aside, out], ignore_index=True))
-    with (folder / layout.PARAMS).open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(_settings(params.read(), epochs), file)
+    _settings(folder, params.read(), EPOCHS[0])
     return folder, int(inside.sum())
 
 
-def _settings(document: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """The params of a cut: what is trained by the epoch is tried for few of them."""
+def _again(folder: Path, cut: Path, images: int) -> tuple[Path, int]:
+    """A workspace on the files of a cut, in which networks are trained for longer."""
+    folder.mkdir()
+    for name in (layout.DATA, STORE):
+        (folder / name).symlink_to(cut / name)
+    _settings(folder, params.read(), EPOCHS[-1])
+    return folder, images
+
+
+def _settings(folder: Path, document: Mapping[str, Any], epochs: int) -> None:
+    """Write a cut's params: what is trained by the epoch is tried for few of them."""
     own = json.loads(json.dumps(document, default=str))
     own["submit"] = {**(own.get("submit") or {}), "missing": "prior"}  # of the test images outside the cut
     for recipe in ((own.get("finetune") or {}).get("networks") or {}).values():
         recipe["epochs"] = min(epochs, recipe.get("epochs", epochs))
-    return dict(own)
+    with (folder / layout.PARAMS).open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(own, file)
 
 
 def _tried(stage: str, name: str, cuts: Sequence[Path]) -> list[tuple[float, int]]:
