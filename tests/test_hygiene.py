@@ -133,6 +133,68 @@ def test_a_row_is_predicted_by_a_model_that_saw_it_its_group_or_its_views(ready:
     assert len(made) == 3
 
 
+TRAINED = {kind: SMALL[kind]["epochs"] for kind in ("gru", "lenet5", "mlp")}
+
+
+def relabelled(rows: ledger.Ledger, fold: int) -> ledger.Ledger:
+    """The same with the other label of each image of a fold."""
+    known = rows.truth
+    y = np.where(known.fold == fold, 1 - known.y, known.y)
+    return ledger.Ledger(rows.rows, Truth(known.images, y, known.target))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_watched_fold_changes_what_is_trained_or_its_loss_is_not_that_of_its_predictions(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng, train=160, test=20, views=1)
+    X = inputs(kind, rng.normal(size=(180, 24)) + rows.y[:, None] * np.tile((0.5, -0.5), 12))
+    cross = partial(crossfit.cross_fit, maker(kind), inputs=lambda _fold: X, folds=[1], seed=0, threads=1)
+    plain, watched, other = cross(rows), cross(rows, watch=True), cross(relabelled(rows, 1), watch=True)
+    assert plain.test.tobytes() == watched.test.tobytes() == other.test.tobytes()
+    assert plain.oof.tobytes() == watched.oof.tobytes() == other.oof.tobytes()
+    assert plain.losses.empty
+    if kind not in TRAINED:
+        assert watched.losses.empty
+        return
+    assert watched.losses["epoch"].tolist() == list(range(1, TRAINED[kind] + 1))
+    assert (watched.losses["fold"] == 1).all()
+    assert watched.losses["training"].equals(other.losses["training"])
+    assert watched.losses["training"].iloc[-1] < watched.losses["training"].iloc[0]
+    held = rows.truth.train.fold == 1
+    p = watched.oof[held, rows.truth.train.y[held]]
+    assert watched.losses["out_of_fold"].iloc[-1] == pytest.approx(-np.log(p).mean(), abs=1e-4)
+    assert watched.losses["out_of_fold"].iloc[-1] != other.losses["out_of_fold"].iloc[-1]
+
+
+def test_losses_are_those_of_a_candidate_that_was_not_chosen_or_of_features_that_were_left_out() -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng, train=160, test=20)
+    X = inputs("mlp", rng.normal(size=(360, 24)))
+    makers = {str(epochs): partial(selection.Selected, maker("mlp", epochs=epochs), 0.5) for epochs in (3, 4)}
+    make = partial(tuning.Tuned, makers)
+    found = crossfit.cross_fit(make, rows, lambda _fold: X, folds=rows.folds, seed=0, threads=1, watch=True).losses
+    assert found["fold"].unique().tolist() == rows.folds
+    assert found.groupby("fold")["epoch"].max().isin([3, 4]).all()
+    assert not found.duplicated(["fold", "epoch"]).any()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel", "regression"])
+def test_what_the_training_rows_lack_stops_the_watching_or_gives_no_number(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    rows = made_ledger(rng, train=160, test=20, views=1)
+    held, count = rows.truth.fold == 0, len(rows.truth.fold)
+    y = {  # the last class, label or number shows in the fold alone
+        "multiclass": np.where(held & (np.arange(count) % 3 == 0), 2, np.arange(count) % 2),
+        "multilabel": np.c_[rng.integers(2, size=(count, 2)), held] * 1.0,
+        "regression": np.c_[rng.normal(50, 9, size=(count, 2)), held * 1.0],
+    }[task]
+    known = ledger.Ledger(rows.rows, Truth(rows.truth.images, y, Target(task, ["a", "b", "c"])))
+    X = inputs("mlp", rng.normal(size=(count, 24)))
+    found = crossfit.cross_fit(maker("mlp"), known, lambda _fold: X, folds=[0], seed=0, threads=1, watch=True).losses
+    assert np.isfinite(found).all(axis=None)
+    assert found["out_of_fold"].iloc[0] < 3  # of numbers as the network sees them: their variance is 1
+
+
 def test_settings_are_tuned_on_the_rows_that_are_predicted_or_across_a_group(ready: Workspace) -> None:
     rows = ledger.read()
     *inner, last = recording(rows, rows.folds[:1], lambda make: partial(tuning.Tuned, {"one": make, "other": make}))

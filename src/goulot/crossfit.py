@@ -1,7 +1,7 @@
 """Cross-fitting on the fold ledger: every row is predicted by a model that never saw it, its group or its views."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ from goulot.artifacts import write_json, write_table
 from goulot.fitting import Inputs
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
+from goulot.training import Watch
+
+WATCHED = 256  # images of a fold whose loss is looked at after each epoch: more would cost time and tell little
+LOSSES = ["epoch", "training", "out_of_fold"]
 
 
 @dataclass(frozen=True)
@@ -19,40 +23,60 @@ class Predictions:
     """Predictions of the images, float (images, names) each, in the form that `Target` gives.
 
     `oof` holds one row a training image in the ledger's order, `test` one a test image: the mean of the fold models'.
-    `alone` is what `oof` were without augmented views at prediction; None where there are none.
+    `alone` is what `oof` were without augmented views at prediction; None where there are none. `losses` are those of
+    estimators that are trained in epochs, the mean of their networks': fold and LOSSES.
     """
 
     oof: np.ndarray
     test: np.ndarray
     alone: np.ndarray | None = None
+    losses: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs], *, folds: Iterable[int], seed: int,
-              threads: int, table: pd.DataFrame | None = None) -> Predictions:  # fmt: skip
+              threads: int, table: pd.DataFrame | None = None, watch: bool = False) -> Predictions:  # fmt: skip
     """Fit a new estimator for each fold on the views of the other folds' images; predict the fold and the test set.
 
     `inputs` gives what the ledger's rows are in a fold, such as the columns that were chosen without it, side by side;
     beside them stand those of `table` (see extra.py). `folds` are the ledger's folds, wrapped in a progress display or
-    not. An image's prediction is the mean over its views.
+    not. An image's prediction is the mean over its views. With `watch`, estimators that are trained in epochs tell
+    their losses, of the fold's images as well; that changes nothing of what they predict.
     """
     rows, y, target = ledger.rows, ledger.y, ledger.truth.target
     row_fold, image_of, itself = rows["fold"].to_numpy(), rows["image"].to_numpy(), rows["view"].to_numpy() == 0
     is_test = ledger.truth.fold == -1
     result = np.zeros((len(is_test), len(target.names)))
-    alone = np.zeros_like(result)
+    alone, losses = np.zeros_like(result), []
     for fold in folds:
         train, predicted = (row_fold != -1) & (row_fold != fold), (row_fold == fold) | (row_fold == -1)
         X, context = inputs(fold), Context(seed=seed + fold, threads=threads, target=target)
         if table is not None:
             columns = extra.encode(table, image_of, train)
             X, context = np.hstack([np.asarray(X), columns]), replace(context, extra=columns.shape[1])
+        if watch:
+            held = _watched(rows, fold)
+            context = replace(context, watch=Watch(X[held], y[held]))
         values = fitting.fit(factory, context, X[train], y[train], rows["group"].to_numpy()[train])(X[predicted])
         means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
         images = itself[predicted]
         alone += np.nan_to_num(_mean_by_image(values[images], image_of[predicted][images], len(is_test)))
-    return Predictions(result[~is_test], result[is_test], None if itself.all() else alone[~is_test])
+        if context.watch and context.watch.losses:
+            losses.append(_by_epoch(context.watch).assign(fold=fold)[["fold", *LOSSES]])
+    said = pd.concat(losses) if losses else pd.DataFrame()
+    return Predictions(result[~is_test], result[is_test], None if itself.all() else alone[~is_test], said)
+
+
+def _watched(rows: pd.DataFrame, fold: int) -> np.ndarray:
+    """The numbers of the first rows of a fold's images: WATCHED of them at most, evenly spread."""
+    first = np.flatnonzero((rows["fold"] == fold) & ~rows["image_id"].duplicated())
+    return np.asarray(first[np.unique(np.linspace(0, len(first) - 1, WATCHED).astype(int))])
+
+
+def _by_epoch(watch: Watch) -> pd.DataFrame:
+    """The mean of the networks' losses: LOSSES, to six places."""
+    return pd.DataFrame(watch.losses, columns=LOSSES).groupby("epoch", as_index=False).mean().round(6)
 
 
 def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndarray:
@@ -64,10 +88,15 @@ def _mean_by_image(values: np.ndarray, image: np.ndarray, count: int) -> np.ndar
 
 
 def write(folder: Path, ledger: Ledger, predictions: Predictions) -> str:
-    """Write oof.parquet, test.parquet and metrics.json, which the blend reads; return the first scores in words."""
+    """Write oof.parquet, test.parquet and metrics.json, which the blend reads; return the first scores in words.
+
+    Where there are losses by epoch, curve.csv has them.
+    """
     oof, test = tables(ledger, predictions)
     write_table(folder / "oof.parquet", oof)
     write_table(folder / "test.parquet", test)
+    if len(predictions.losses):
+        write_table(layout.curve(folder), predictions.losses)
     y, target = ledger.truth.train.y, ledger.truth.target
     scores = decisions.every(y, predictions.oof, target)
     write_json(layout.metrics(folder), scores)

@@ -25,7 +25,7 @@ from goulot.learners import Context
 from goulot.progress import track
 from goulot.tails import Tail
 from goulot.targets import Task
-from goulot.training import MapRecipe, MapRows, loss, output
+from goulot.training import MapRecipe, MapRows, Meter, Watch, as_targets, loss, output
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -148,15 +148,18 @@ class Tuner:
         state = self._checkpoints.read(name)
         if state is None:
             self._probe(network, X, y, np.random.default_rng(seed))
-        run = Run(network, self._recipe, images=len(np.unique(X.image)))
+        run = Run(network, self._recipe, self._context.target.task, images=len(np.unique(X.image)))
         if state is not None:
             run.load(state)
-        targets = torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32)).to(self._device)
+        targets = as_targets(y).to(self._device)
         task, smoothing = self._context.target.task, self._recipe.smoothing
         for rows, maps in track(self._batches(run, X, seed, name), total=run.left, unit="batches", label=self._label):
             with self._autocast():
                 raw = network(maps)
+            run.meter.add(raw, targets[rows])
             run.step(loss(task, raw.float(), targets[rows], smoothing))
+        if self._context.watch is not None:
+            self._context.watch.losses.extend(run.losses)
         return run.result()
 
     def _network(self) -> nn.Sequential:
@@ -181,8 +184,17 @@ class Tuner:
             rng = np.random.default_rng([*seed, run.epoch])
             torch.manual_seed(int(rng.integers(2**62)))  # of dropout
             yield from self._read(X, np.array_split(X.one_each(rng), run.steps))
-            run.epoch += 1
+            watch = self._context.watch
+            run.close_epoch(self._watched(run.result(), watch) if watch else float("nan"))
             self._checkpoints.write(name, run.state())
+
+    def _watched(self, network: nn.Module, watch: Watch) -> float:
+        """The loss of the watched rows by the averaged weights, which are those that predict in the end."""
+        meter, targets = Meter(self._context.target.task), as_targets(watch.y).to(self._device)
+        with torch.inference_mode(), self._autocast():
+            for rows, maps in self._read(watch.X, _pieces(np.arange(len(targets)))):
+                meter.add(network(maps), targets[rows])
+        return meter.mean()
 
     def _read(self, X: Views, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Each batch of rows with its maps."""
@@ -208,11 +220,12 @@ def _activation(network: nn.Module, maps: Tensor, task: Task) -> Tensor | None:
 
 
 class Run:
-    """A network being trained."""
+    """A network being trained; `losses` are those of the epochs that are over, as a `Watch` has them."""
 
-    def __init__(self, network: nn.Sequential, recipe: Recipe, *, images: int) -> None:
+    def __init__(self, network: nn.Sequential, recipe: Recipe, task: Task, *, images: int) -> None:
         self.steps = max(1, images // recipe.batch)  # of an epoch; all are of one size, at least `batch`
         self.epoch = 0
+        self.meter, self.losses, self._task = Meter(task), list[tuple[int, float, float]](), task
         self._network, self._epochs = network, recipe.epochs
         self._optimizer = AdamW(_groups(network, recipe))
         rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -239,17 +252,27 @@ class Run:
         self._schedule.step()
         self._average.update_parameters(self._network)
 
+    def close_epoch(self, out_of_fold: float) -> None:
+        """Note its losses."""
+        self.epoch += 1
+        self.losses.append((self.epoch, self.meter.mean(), out_of_fold))
+        self.meter = Meter(self._task)
+
     def result(self) -> nn.Module:
         """The network with its averaged weights, for prediction."""
         return self._average.module.eval()
 
     def state(self) -> dict[str, Any]:
         """All that the steps to come depend on."""
-        return {"epoch": self.epoch, **{name: part.state_dict() for name, part in self._parts().items()}}
+        return {
+            "epoch": self.epoch,
+            "losses": self.losses,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.epoch = state["epoch"]
+        self.epoch, self.losses = state["epoch"], state["losses"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from goulot.learners import Context, Estimator, Factory
 from goulot.targets import Target
-from goulot.training import MapRows
+from goulot.training import MapRows, Watch
 
 Inputs = np.ndarray | MapRows  # rows of stacked features, or of one whole map
 Predictor = Callable[[Inputs], np.ndarray]
@@ -17,17 +17,18 @@ def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np
     """Fit on rows what they can teach; what predicts others, float (rows, names).
 
     Of a class that is not among them the probability is 0. A label or number that is constant in them stays so. Numbers
-    stay in the range that was seen, beyond which a linear learner would go on without end.
+    stay in the range that was seen, beyond which a linear learner would go on without end. What the context watches is
+    in the terms of the rows here, and goes on to the estimator in its own.
     """
-    target = context.target
+    target, watch = context.target, context.watch
 
-    def estimator(y: np.ndarray, known: np.ndarray) -> Estimator:
+    def estimator(y: np.ndarray, known: np.ndarray, watch: Watch | None) -> Estimator:
         part = Target(target.task, [target.names[number] for number in known])
-        return factory(replace(context, target=part)).fit(X, y, groups)
+        return factory(replace(context, target=part, watch=watch)).fit(X, y, groups)
 
     if target.exclusive:
         known, numbers = np.unique(y, return_inverse=True)
-        model = estimator(numbers, known) if len(known) > 1 else None
+        model = estimator(numbers, known, watch and _of_classes(watch, known)) if len(known) > 1 else None
 
         def classes(X: Inputs) -> np.ndarray:
             result = np.zeros((len(X), len(target.names)))
@@ -39,7 +40,12 @@ def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np
     known = np.flatnonzero(high > low)
     labels = target.task == "multilabel"
     shift, scale = (0.0, 1.0) if labels else (mean[known], np.where(spread > 0, spread, 1)[known])
-    model = estimator((y[:, known] - shift) / scale, known) if len(known) else None
+
+    def scaled(y: np.ndarray) -> np.ndarray:
+        return np.asarray((y[:, known] - shift) / scale)
+
+    watch = watch and replace(watch, y=scaled(watch.y))
+    model = estimator(scaled(y), known, watch) if len(known) else None
 
     def values(X: Inputs) -> np.ndarray:
         result = np.tile(mean, (len(X), 1))
@@ -48,3 +54,9 @@ def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np
         return result.clip(low, high)
 
     return values
+
+
+def _of_classes(watch: Watch, known: np.ndarray) -> Watch:
+    """Those rows of it whose class is among the known ones, by its place there."""
+    rows = np.isin(watch.y, known)
+    return replace(watch, X=watch.X[rows], y=np.searchsorted(known, watch.y[rows]))

@@ -51,6 +51,7 @@ DOUBTS = REVIEW / "doubts.csv"
 DOUBTS_SHEET = REVIEW / "doubts.png"
 SUBMISSION = SUBMIT / "submission.csv"
 REPORT_PAGE = REPORT / "index.html"
+CURVES = REPORT / "curves"
 
 # Run-time state that is no output of any stage: the feature store and the times of the last runs.
 STATE = Path(".goulot")
@@ -104,3 +105,8 @@ def checkpoints(network: str) -> Path:
 def metrics(folder: Path) -> Path:
     """The numbers of a stage that `dvc metrics show` lists."""
     return folder / "metrics.json"
+
+
+def curve(folder: Path) -> Path:
+    """The losses of a learner or network by fold and epoch; of what is not trained in epochs there are none."""
+    return folder / "curve.csv"

@@ -5,6 +5,7 @@ learning", ICML 2022: a linear model on all features says how much each matters,
 outputs, and a share of them is kept. Ridge regression stands here in place of their group lasso.
 """
 
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -30,7 +31,9 @@ class Selected:
         matters = np.linalg.norm(np.atleast_2d(weights), axis=0)
         first = np.argsort(-matters, kind="stable")[: max(1, round(self._share * width))]
         self._kept = np.r_[np.sort(first), width : X.shape[1]]
-        self._model: Estimator = self._make(self._context).fit(X[:, self._kept], y, groups)
+        watch = self._context.watch
+        context = replace(self._context, watch=watch and replace(watch, X=watch.X[:, self._kept]))
+        self._model: Estimator = self._make(context).fit(X[:, self._kept], y, groups)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Training of small networks on features: the losses of every kind of task, one recipe, the mean of several seeds."""
 
 from collections.abc import Callable
-from typing import Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +33,36 @@ class Recipe(Section):
     members: int = Field(3, ge=1, le=50, description="networks trained from different seeds and averaged")
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Rows that an estimator is not fitted on, and where one that is trained in epochs notes its losses after each.
+
+    The rows choose nothing: their loss is shown, and no more. X and y are as `Estimator.fit` is given them. An entry of
+    `losses` is the epoch, from 1, the training loss and the rows'. Both are of the truth as it is, without smoothing;
+    the training loss is met on the way, with dropout where there is some.
+    """
+
+    X: Any
+    y: np.ndarray
+    losses: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+class Meter:
+    """The mean loss over rows. It stays on the device until it is asked for: each question waits for a GPU."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._rows, self._sum = task, 0, torch.zeros(())
+
+    def add(self, raw: Tensor, targets: Tensor) -> None:
+        """Count in a batch's raw output."""
+        value = loss(self._task, raw.detach().float(), targets, 0.0) * len(targets)
+        self._sum, self._rows = self._sum.to(value.device) + value, self._rows + len(targets)
+
+    def mean(self) -> float:
+        """NaN of no rows."""
+        return float(self._sum) / self._rows if self._rows else float("nan")
+
+
 class Ensemble:
     """Networks of one kind from different seeds; `build` makes one, in random weights."""
 
@@ -39,10 +70,9 @@ class Ensemble:
         self._recipe, self._build, self._task = recipe, build, task
         self._seeds = [seed * 1000 + member for member in range(recipe.members)]
 
-    def fit(self, inputs: Batches, y: np.ndarray) -> Self:
-        """Train every member on all rows; y is as an `Estimator` is given it."""
-        targets = torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32))
-        self._members = [self._train(inputs, targets, seed) for seed in self._seeds]
+    def fit(self, inputs: Batches, y: np.ndarray, watch: Watch | None = None) -> Self:
+        """Train every member on all rows; y is as an `Estimator` is given it, `watch.X` gives its rows' inputs."""
+        self._members = [self._train(inputs, as_targets(y), seed, watch) for seed in self._seeds]
         return self
 
     def predict(self, inputs: Batches, rows: int) -> np.ndarray:
@@ -54,21 +84,36 @@ class Ensemble:
             ]
         return torch.cat(parts).numpy()
 
-    def _train(self, inputs: Batches, targets: Tensor, seed: int) -> nn.Module:
+    def _train(self, inputs: Batches, targets: Tensor, seed: int, watch: Watch | None) -> nn.Module:
         r = self._recipe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._build().train()
             optimizer = torch.optim.AdamW(network.parameters(), lr=r.learning_rate, weight_decay=r.weight_decay)
             schedule = OneCycleLR(optimizer, r.learning_rate, total_steps=r.epochs * -(-len(targets) // r.batch))
-            for _ in range(r.epochs):
+            for epoch in range(1, r.epochs + 1):
+                meter = Meter(self._task)
                 for rows in torch.split(torch.randperm(len(targets)), r.batch):
-                    value = loss(self._task, network(inputs(rows.numpy())), targets[rows], r.smoothing)
+                    raw = network(inputs(rows.numpy()))
+                    value = loss(self._task, raw, targets[rows], r.smoothing)
+                    meter.add(raw, targets[rows])
                     optimizer.zero_grad()
                     value.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     schedule.step()
+                if watch is not None:
+                    watch.losses.append((epoch, meter.mean(), self._watched(network, watch)))
         return network.eval()
+
+    def _watched(self, network: nn.Module, watch: Watch) -> float:
+        """The loss of the watched rows; the network goes on training as if it had not been asked."""
+        meter, targets = Meter(self._task), as_targets(watch.y)
+        network.eval()
+        with torch.inference_mode():
+            for rows in np.split(np.arange(len(targets)), range(PREDICTED, len(targets), PREDICTED)):
+                meter.add(network(watch.X(rows)), targets[rows])
+        network.train()
+        return meter.mean()
 
 
 class MapRows(Protocol):
@@ -100,15 +145,16 @@ class MapEnsemble:
     """Networks on maps, of which only a batch is in memory. `build` takes a map's shape."""
 
     def __init__(self, recipe: MapRecipe, build: Callable[[tuple[int, int, int]], nn.Module], task: Task, *,
-                 seed: int, threads: int) -> None:  # fmt: skip
+                 seed: int, threads: int, watch: Watch | None = None) -> None:  # fmt: skip
         self._recipe, self._build, self._task = recipe, build, task
-        self._seed, self._threads = seed, threads
+        self._seed, self._threads, self._watch = seed, threads, watch
 
     def fit(self, X: MapRows, y: np.ndarray, groups: np.ndarray) -> Self:
         """Train every member on all rows."""
         torch.set_num_threads(self._threads)
         networks = Ensemble(self._recipe, lambda: self._build(X.shape), self._task, seed=self._seed)
-        self._networks = networks.fit(_batches(X), y)
+        watch = self._watch and replace(self._watch, X=_batches(self._watch.X))
+        self._networks = networks.fit(_batches(X), y, watch)
         return self
 
     def predict(self, X: MapRows) -> np.ndarray:
@@ -118,6 +164,11 @@ class MapEnsemble:
 
 def _batches(X: MapRows) -> Batches:
     return lambda rows: torch.from_numpy(X.read(rows))
+
+
+def as_targets(y: np.ndarray) -> Tensor:
+    """The truth, as an `Estimator` is given it, in the form that `loss` takes."""
+    return torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32))
 
 
 def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float) -> Tensor:

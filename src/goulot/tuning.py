@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -42,7 +43,8 @@ class Tuned:
     def _loss(self, make: Factory, splits: list[tuple[np.ndarray, np.ndarray]], X: Any, y: np.ndarray,
               groups: np.ndarray) -> float:  # fmt: skip
         metric = metrics.METRICS["rmse" if self._context.target.task == "regression" else "log_loss"]
+        context = replace(self._context, watch=None)  # the rows to watch are for the candidate that is chosen
         return float(np.mean([
-            metric.loss(y[held], fitting.fit(make, self._context, X[rows], y[rows], groups[rows])(X[held]))
+            metric.loss(y[held], fitting.fit(make, context, X[rows], y[rows], groups[rows])(X[held]))
             for rows, held in splits
         ]))  # fmt: skip

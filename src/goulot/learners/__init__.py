@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 from goulot.errors import ParamsError, choices
 from goulot.params import Section, parse
 from goulot.targets import Target
-from goulot.training import MapRecipe
+from goulot.training import MapRecipe, Watch
 
 KINDS = ("gru", "lenet5", "lightgbm", "logistic", "mlp", "svm")
 # Those whose features the table's extra columns join; the others make a distance of all features alike.
@@ -29,13 +29,15 @@ class Context:
     """What an estimator is made for: its randomness, its threads, what it learns, and how many columns are extra.
 
     The target's names are those that the rows can teach: each class occurs, and no label or number is constant.
-    `extra` of the last columns come from the competition's table.
+    `extra` of the last columns come from the competition's table. Estimators that are trained in epochs note their
+    losses in `watch`, where there is one.
     """
 
     seed: int
     threads: int
     target: Target
     extra: int = 0
+    watch: Watch | None = None
 
 
 class Estimator(Protocol):

@@ -1,5 +1,6 @@
 """A torch head: one hidden layer on the standardised stack, the mean of a few seeds."""
 
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -29,9 +30,10 @@ class Mlp:
         """Fit every member on all rows."""
         torch.set_num_threads(self._context.threads)
         self._scaler = StandardScaler().fit(X)
+        watch = self._context.watch
         self._heads = Ensemble(
             self._params, lambda: self._head(X.shape[1]), self._context.target.task, seed=self._context.seed
-        ).fit(self._tensor(X).__getitem__, y)
+        ).fit(self._tensor(X).__getitem__, y, watch and replace(watch, X=self._tensor(watch.X).__getitem__))
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:

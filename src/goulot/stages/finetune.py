@@ -38,7 +38,7 @@ class Params(Section):
 
 
 def run(params: Params, name: str) -> None:
-    """Write `data/finetune/<name>/`: oof.parquet, test.parquet and metrics.json as `learn` does, attention.parquet."""
+    """Write `data/finetune/<name>/`: what `learn` writes, the losses by epoch among it, and attention.parquet."""
     if name not in params.networks:
         raise ParamsError(choices("network", name, params.networks, "finetune.networks has"))
     recipe, start = params.networks[name], time.monotonic()
@@ -60,7 +60,7 @@ def run(params: Params, name: str) -> None:
 
     with threadpool_limits(params.threads):
         predictions = crossfit.cross_fit(
-            make, rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads
+            make, rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads, watch=True
         )  # fmt: skip
         attention = [_attention(tuner, rows.rows, fold, X) for fold, tuner in sorted(made.items())]
     scores = crossfit.write(folder, rows, predictions)

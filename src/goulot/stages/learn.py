@@ -31,7 +31,7 @@ class Params(Section):
 
 
 def run(params: Params, learner: str) -> None:
-    """Write `data/learn/<learner>/`: oof.parquet, test.parquet and metrics.json."""
+    """Write `data/learn/<learner>/`: oof.parquet, test.parquet, metrics.json; of torch learners curve.csv as well."""
     if learner not in params.learners:
         raise ParamsError(choices("learner", learner, params.learners, "params.yaml defines"))
     found = find(f"learn.learners.{learner}", params.learners[learner].model_dump())
@@ -48,6 +48,7 @@ def run(params: Params, learner: str) -> None:
             seed=params.seed,
             threads=params.threads,
             table=extra.read(rows.truth.images["image_id"]) if found.tabular else None,
+            watch=True,
         )
     scores = crossfit.write(folder, rows, predictions)
     log.info("learned %s in %.0f s: %s", learner, time.monotonic() - start, scores)
