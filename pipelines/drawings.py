@@ -3,6 +3,8 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -15,24 +17,36 @@ DOTS_PER_INCH = 90
 WIDTH = 1000
 
 
+def tables(plot: Plot, root: Path) -> Iterator[Plot]:
+    """Yield the plot of each table where it names a folder of them, as DVC does; else the plot itself."""
+    if not (root / plot.table).is_dir():
+        yield plot
+        return
+    for file in sorted((root / plot.table).glob("*.csv")):
+        yield replace(plot, title=f"{plot.title}: {file.stem}", table=file.relative_to(root).as_posix())
+
+
 def drawn(plot: Plot, root: Path) -> bytes | None:
     """Return the plot as a PNG, None if its table is not there or lacks a column or rows."""
     file = root / plot.table
     if not file.is_file():
         return None
     with file.open(encoding="utf-8", newline="") as handle:
-        points = [(row.get(plot.x), row.get(plot.y)) for row in csv.DictReader(handle)]
-    pairs = [(x, y) for x, y in points if x and y]
-    if not pairs:
+        rows = list(csv.DictReader(handle))
+    lines = {column: [(x, y) for row in rows if (x := row.get(plot.x)) and (y := row.get(column))] for column in plot.y}
+    if not all(lines.values()):
         return None
     figure = Figure(figsize=(5.2, 3.6), dpi=DOTS_PER_INCH, layout="constrained")
-    axes = figure.add_subplot(title=plot.title, xlabel=plot.x, ylabel=plot.y)
+    axes = figure.add_subplot(title=plot.title, xlabel=plot.x, ylabel=plot.y[0] if len(plot.y) == 1 else "")
     if plot.template.startswith("confusion"):
-        _confusion(axes, pairs)
-    else:
+        _confusion(axes, lines[plot.y[0]])
+        return _png(figure)
+    for column, pairs in lines.items():
         xs, ys = zip(*sorted((float(x), float(y)) for x, y in pairs), strict=True)
-        axes.plot(xs, ys, "o" if plot.template == "scatter" else "o-")
-        axes.grid(alpha=0.3)
+        axes.plot(xs, ys, "o" if plot.template == "scatter" else "o-", label=column)
+    axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend()
     return _png(figure)
 
 

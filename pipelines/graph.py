@@ -44,13 +44,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot that `dvc.yaml` defines on two columns of a table. `template` is DVC's name for its kind."""
+    """A plot that `dvc.yaml` defines on columns of a table, or of each in a folder. `template` is its kind."""
 
     title: str
     template: str
     table: str
     x: str
-    y: str
+    y: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,17 +247,19 @@ def _metrics(plan: Iterable[Any], declared: Iterable[str]) -> Iterator[str]:
 
 
 def _plots(declared: Iterable[Any]) -> Iterator[Plot]:
-    """Yield the plots that name one table and a column of it for each axis."""
+    """Yield the plots that name one table, a column of it for x and one or several for y."""
     for name, definition in _definitions(declared):
         (table, x), (other, y) = (_axis(name, definition.get(axis)) for axis in ("x", "y"))
-        if table == other and x and y:
-            yield Plot(str(definition.get("title", name)), str(definition.get("template", "linear")), table, x, y)
+        if table == other and len(x) == 1 and y:
+            template = str(definition.get("template", "linear"))
+            yield Plot(str(definition.get("title", name)), template, table, x[0], y)
 
 
-def _axis(name: str, axis: Any) -> tuple[str, str]:
-    """Return an axis as a table and a column: a mapping of the two, or a column of the table that names the plot."""
-    table, column = next(iter(axis.items())) if isinstance(axis, Mapping) and len(axis) == 1 else (name, axis)
-    return str(table), column if isinstance(column, str) else ""
+def _axis(name: str, axis: Any) -> tuple[str, tuple[str, ...]]:
+    """Return an axis as a table and columns: a mapping of the two, or columns of the table that names the plot."""
+    table, columns = next(iter(axis.items())) if isinstance(axis, Mapping) and len(axis) == 1 else (name, axis)
+    named = [columns] if isinstance(columns, str) else columns if isinstance(columns, list) else []
+    return str(table), tuple(column for column in named if isinstance(column, str))
 
 
 def _pictures(declared: Iterable[Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from pipelines.graph import Graph
 
 ROWS = 100
 FIRST_ROWS = 5
-PICTURES = 8
+PICTURES = 12
 PICTURE_BYTES = 200_000
 
 
@@ -57,7 +57,8 @@ def plots(root: Path, graph: Graph) -> None:
     """Show the plots and pictures that the pipeline declares, and the pictures beside the report."""
     from pipelines import drawings  # brings matplotlib
 
-    shown = [(plot.title, drawing) for plot in graph.plots if (drawing := drawings.drawn(plot, root))]
+    declared = [plot for named in graph.plots for plot in drawings.tables(named, root)]
+    shown = [(plot.title, drawing) for plot in declared if (drawing := drawings.drawn(plot, root))]
     files = [root / path for path in dict.fromkeys(_pictures(root, graph))]
     shown += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
     if not shown:

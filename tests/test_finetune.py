@@ -24,7 +24,7 @@ from goulot.learners import Context
 from goulot.tails import Tail
 from goulot.taps import Tap
 from goulot.targets import Target, Task
-from tests.test_hygiene import Given, made_ledger
+from tests.test_hygiene import Given, made_ledger, relabelled
 from tests.tiny import Workspace
 
 QUICK = {"backbone": "tiny", "tap": "s2", "epochs": 6, "batch": 32, "learning_rate": 0.005, "classifier_rate": 0.01}
@@ -77,6 +77,26 @@ def test_shuffled_labels_score_better_than_chance(tmp_path: Path) -> None:
     inside = (rows.rows["fold"] >= 0).to_numpy()
     seen = maker(tmp_path / "all")(context()).fit(X[inside], rows.y[inside], image[inside])
     assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.75
+
+
+def test_a_watched_fold_changes_what_is_trained_or_its_loss_is_not_that_of_its_predictions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = made_ledger(rng, train=160, test=20, views=1)
+    X = views(rng.normal(size=(180, 24)) + rows.y[:, None] * np.tile((0.5, -0.5), 12), np.arange(180))
+    results = [
+        crossfit.cross_fit(maker(tmp_path / name), given, lambda _fold: X, folds=[1], seed=0, threads=1, watch=watch)
+        for name, given, watch in (("a", rows, False), ("b", rows, True), ("c", relabelled(rows, 1), True))
+    ]
+    assert len({result.test.tobytes() for result in results}) == 1
+    plain, watched, other = (result.losses for result in results)
+    assert plain.empty
+    assert watched["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert watched["training"].equals(other["training"])
+    assert watched["training"].iloc[-1] < watched["training"].iloc[0]
+    held = rows.truth.train.fold == 1
+    p = results[1].oof[held, rows.truth.train.y[held]]
+    assert watched["out_of_fold"].iloc[-1] == pytest.approx(-np.log(p).mean(), abs=1e-4)
+    assert watched["out_of_fold"].iloc[-1] != other["out_of_fold"].iloc[-1]
 
 
 @pytest.mark.gpu
@@ -260,7 +280,7 @@ def mapped(ready: Workspace) -> Workspace:
 def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped: Workspace) -> None:
     mapped.run("rank", "learn logistic", "finetune mine")
     folder = layout.finetuned("mine")
-    written = ["attention.parquet", "metrics.json", "oof.parquet", "test.parquet"]
+    written = ["attention.parquet", "curve.csv", "metrics.json", "oof.parquet", "test.parquet"]
     assert sorted(path.name for path in folder.iterdir()) == written
     attention = read_table(layout.attention("mine"))
     assert set(attention["image_id"]) == set(read_table(folder / "oof.parquet")["image_id"])
@@ -274,7 +294,12 @@ def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped:
     assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic", "finetune@mine"}
     board = pd.read_csv(layout.LEADERBOARD).set_index("learner")
     assert board.loc["finetune@mine", "roc_auc"] == pytest.approx(read_json(layout.metrics(folder))["roc_auc"])
-    assert "finetune@mine" in layout.REPORT_PAGE.read_text()
+    assert "finetune@mine: loss by epoch" in layout.REPORT_PAGE.read_text()
+    curve = pd.read_csv(layout.curve(folder))
+    assert curve.groupby("fold")["epoch"].agg(list).tolist() == [[1, 2, 3, 4]] * 3
+    assert [path.name for path in layout.CURVES.iterdir()] == ["finetune@mine.csv"]
+    mean = pd.read_csv(layout.CURVES / "finetune@mine.csv")
+    assert np.allclose(mean, curve.groupby("epoch", as_index=False)[mean.columns[1:]].mean(), atol=1e-6)
     write_table(layout.CONFUSION, pd.read_csv(layout.CONFUSION).assign(predicted="good"))  # so that there are mistakes
     mapped.run("report")
     page = layout.REPORT_PAGE.read_text()
@@ -285,6 +310,7 @@ def test_a_fine_tuned_network_does_not_reach_the_blend_or_leaves_a_ghost(mapped:
     assert not folder.exists()
     assert set(read_json(layout.BLEND_WEIGHTS)["all"]) == {"logistic"}
     assert "finetune@mine" not in layout.REPORT_PAGE.read_text()
+    assert not layout.CURVES.exists()
 
 
 def test_what_cannot_be_trained_is_not_said_in_one_line(mapped: Workspace, refusal: Callable[..., str]) -> None:

@@ -217,8 +217,8 @@ def test_metrics_and_plots_are_of_no_stage() -> None:
         if isinstance(plot, str):
             shown.append(plot)
         else:
-            (options,) = plot.values()
-            shown += [*options["x"], *options["y"]]
+            ((name, options),) = plot.items()
+            shown += [*options["x"], *options["y"]] if isinstance(options["y"], dict) else [name]
     outs = [own_folder(name) for name in STAGES]
     for file in shown:
         assert any(_within(Path(file), out) for out in outs), file

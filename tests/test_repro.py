@@ -113,9 +113,18 @@ def test_metrics_or_plots_cannot_be_shown(clone: Clone, tmp_path: Path) -> None:
         f"data/{stage}/metrics.json" for stage in ("ingest", "audit", "rank", "blend", "review", "submit")
     }
     assert all("error" not in entry for entry in files.values())
-    clone.call("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
+    said = clone.call("dvc", "plots", "show", "-o", str(tmp_path / "plots"))
+    assert "failed to load" not in said
     page = (tmp_path / "plots/index.html").read_text()
     assert all(word in page for word in ("confusion", "calibration", "preview.png", "pairs.png"))
+    drawn = json.loads(clone.call("dvc", "plots", "show", "--json", "--split"))["data"]
+    for name, epochs in (("mlp", 2), ("finetune@last", 1)):
+        (curve,) = drawn[f"data/report/curves/{name}.csv"]
+        points = curve["anchor_definitions"]["<DVC_METRIC_DATA>"]
+        points = json.loads(points) if isinstance(points, str) else points
+        assert {(point["epoch"], point["field"]) for point in points} == {
+            (str(epoch), column) for epoch in range(1, epochs + 1) for column in ("training", "out_of_fold")
+        }
 
 
 def test_a_second_run_runs_something(clone: Clone) -> None:

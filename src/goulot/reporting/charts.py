@@ -13,7 +13,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
@@ -132,6 +132,21 @@ def likeness(counts: pd.DataFrame, least: float) -> str:
         axes.legend()
 
     return draw(paint, x="likeness", y="pairs", size=(6.4, 3.2))
+
+
+def losses(by_fold: pd.DataFrame, mean: pd.DataFrame) -> str:
+    """Training and out-of-fold loss by epoch: columns epoch, training, out_of_fold, and fold of the thin lines."""
+
+    def paint(axes: Axes) -> None:
+        for number, column in enumerate(("training", "out_of_fold")):
+            for _, rows in by_fold.groupby("fold"):
+                axes.plot(rows["epoch"], rows[column], color=SERIES[number], linewidth=0.7, alpha=0.4)
+            label = column.replace("_", " ")
+            axes.plot(mean["epoch"], mean[column], color=SERIES[number], marker="o", markersize=3, label=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return draw(paint, x="epoch", y="loss")
 
 
 def _thin(*arrays: np.ndarray) -> list[np.ndarray]:

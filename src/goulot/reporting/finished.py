@@ -64,7 +64,7 @@ class Run:
 
     def _judge(self, name: str) -> Judged:
         y, fold, group = self.known.y, self.known.fold, self.known.images["group"].to_numpy()
-        p = self.p if name == "blend" else _predictions(_oof(name), self.known)
+        p = self.p if name == "blend" else _predictions(folder(name) / "oof.parquet", self.known)
         taken = self.taken if name == "blend" else self._taken(p)
         wrong = 1 - p[np.arange(len(y)), y] if self.known.target.exclusive else (p - y).ravel()
         spread = np.unique(np.linspace(0, len(wrong) - 1, ERRORS).astype(int))
@@ -165,10 +165,10 @@ def read() -> Run:
     return Run(read_table(layout.MANIFEST), known, board, metric, _predictions(layout.BLEND_OOF, known))
 
 
-def _oof(name: str) -> Path:
+def folder(name: str) -> Path:
+    """Where a member of the leaderboard lies."""
     kind, _, network = name.partition("@")
-    folder = layout.finetuned(network) if kind == "finetune" and network else layout.learned(name)
-    return folder / "oof.parquet"
+    return layout.finetuned(network) if kind == "finetune" and network else layout.learned(name)
 
 
 def _predictions(path: Path, known: Truth) -> np.ndarray:

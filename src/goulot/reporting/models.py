@@ -8,7 +8,7 @@ import pandas as pd
 
 from goulot import layout
 from goulot.artifacts import read_json
-from goulot.reporting import attention, charts
+from goulot.reporting import attention, charts, curves
 from goulot.reporting.finished import Run
 from goulot.reporting.page import Block, Chart, Gallery, Matrix, Section, Table, cell
 
@@ -19,8 +19,10 @@ MISTAKES, SIDE = 18, 112
 
 
 def section(run: Run) -> Section:
-    """Scores by fold, the members' errors and weights, what the task calls for, and the worst mistakes."""
-    blocks = [_folds(run), *_weights(), *_correlation(run), *_by_task(run), *_mistakes(run)]
+    """Scores by fold, the members' errors, weights and training, what the task calls for, and the worst mistakes."""
+    blocks = [
+        _folds(run), *_weights(), *_correlation(run), *curves.blocks(run), *_by_task(run), *_mistakes(run)
+    ]  # fmt: skip
     return Section("Models", ["All of it is out of fold: no image is judged by what saw it."], blocks)
 
 

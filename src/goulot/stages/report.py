@@ -16,6 +16,7 @@ from goulot.params import Section
 from goulot.progress import track
 from goulot.reporting import (
     costs,
+    curves,
     data,
     depths,
     finished,
@@ -42,7 +43,7 @@ class Params(Section):
 
 
 def run(params: Params) -> None:
-    """Write index.html; print the leaderboard and where things lie."""
+    """Write index.html and the training curves' points; print the leaderboard and where things lie."""
     shutil.rmtree(layout.REPORT, ignore_errors=True)
     read = finished.read()
     makers: list[Callable[[], page.Section]] = [
@@ -56,6 +57,7 @@ def run(params: Params) -> None:
         title=params.title, lead=overview.lead(read), warnings=warnings.find(read), sections=list(made)
     )  # fmt: skip
     write_text(layout.REPORT_PAGE, written)
+    curves.write(read)
     _print(read)
 
 
