@@ -10,7 +10,20 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from goulot import blending, crossfit, decisions, features, folds, layout, ledger, metrics, ranking, selection, tuning
+from goulot import (
+    blending,
+    crossfit,
+    decisions,
+    features,
+    fitting,
+    folds,
+    layout,
+    ledger,
+    metrics,
+    ranking,
+    selection,
+    tuning,
+)
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError, ParamsError
 from goulot.learners import KINDS, Context, Factory, find
@@ -362,6 +375,32 @@ def test_what_blends_a_fold_knows_its_labels(method: blending.Method) -> None:
     assert np.array_equal(before.oof[fold == 1], after.oof[fold == 1])
     assert not np.array_equal(before.oof[fold == 0], after.oof[fold == 0])
     assert before.score(task.metric, y) > 0.6, "labels that mean nothing were told"
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("kind", ["logistic", "svm", "lightgbm", "mlp", "gru"])
+def test_class_weights_change_nothing_or_skew_the_probabilities(kind: str, task: Task) -> None:
+    rng = np.random.default_rng(0)
+    rare = rng.random((600, 2)) < (0.12, 0.3)
+    y = rare * 1.0 if task == "multilabel" else rare[:, 0] + (2 * rare[:, 1] * (task == "multiclass"))
+    y = y if task == "multilabel" else np.minimum(y, 2).astype(int)
+    X = inputs(kind, np.hstack([rare + rng.normal(size=(600, 2)), rng.normal(size=(600, 22))]))
+    names = ["a", "b", "c"] if task == "multiclass" else ["a", "b"]
+    context = Context(seed=0, threads=1, target=Target(task, names))
+    p, plain = (
+        fitting.fit(maker(kind, **given), context, X, y, np.arange(600))(X)
+        for given in ({"class_weight": "balanced"}, {})
+    )
+    wanted = y.mean(axis=0) if task == "multilabel" else np.bincount(y) / len(y)
+    assert not np.allclose(p, plain, atol=1e-4), "nothing was weighted"
+    assert np.allclose(p.mean(axis=0), wanted, atol=0.08), "the probabilities are not those of the rows as they come"
+    assert task == "multilabel" or np.allclose(p.sum(axis=1), 1)
+
+
+def test_numbers_are_given_class_weights() -> None:
+    context = Context(seed=0, threads=1, target=Target("regression", ["size"]))
+    with pytest.raises(ParamsError, match="class_weight is for classes and labels"):
+        maker("logistic", class_weight="balanced")(context)
 
 
 def test_a_member_that_adds_nothing_has_a_weight() -> None:

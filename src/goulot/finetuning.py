@@ -18,14 +18,15 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from goulot import probes
+from goulot import balance, probes
+from goulot.balance import ClassWeight
 from goulot.checkpoints import Checkpoints
 from goulot.errors import ParamsError
 from goulot.learners import Context
 from goulot.progress import track
 from goulot.tails import Tail
 from goulot.targets import Task
-from goulot.training import MapRecipe, MapRows, Meter, Watch, as_targets, loss, output
+from goulot.training import MapRecipe, MapRows, Meter, Watch, as_targets, as_weights, loss, output
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -45,6 +46,9 @@ class Recipe(MapRecipe):
     weight_decay: float = Field(0.05, ge=0)
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing of classes and labels")
     average: float = Field(2.0, ge=0, description="epochs that the moving average of the weights looks back; 0 is none")
+    class_weight: ClassWeight | None = Field(
+        None, description="balanced: rare classes and labels count as much as common ones"
+    )
     probe: float = Field(0.001, gt=0, description="inverse ridge penalty of the classifier's first fit")
     members: int = Field(1, ge=1, le=50, description="networks trained from different seeds and averaged")
 
@@ -108,6 +112,7 @@ class Tuner:
     def fit(self, X: Views, y: np.ndarray, groups: np.ndarray) -> Self:
         """Train every member; what a killed run left is taken up."""
         torch.set_num_threads(self._context.threads)
+        self._weights = balance.weights(y) if self._recipe.class_weight else None
         with torch.random.fork_rng(devices=[]):
             self._networks = [self._train(X, y, member) for member in range(self._recipe.members)]
         return self
@@ -121,7 +126,7 @@ class Tuner:
                 torch.stack([output(task, network(maps).float()) for network in self._networks]).mean(0).cpu()
                 for _, maps in self._read(X, _pieces(np.arange(len(X))))
             ]
-        return torch.cat(parts).double().numpy()
+        return balance.undone(torch.cat(parts).double().numpy(), self._weights)
 
     def attention(self, X: Views) -> np.ndarray | None:
         """Where the networks find what they predict, 0 to 1, float (rows, height, width); the first of several numbers.
@@ -152,12 +157,13 @@ class Tuner:
         if state is not None:
             run.load(state)
         targets = as_targets(y).to(self._device)
-        task, smoothing = self._context.target.task, self._recipe.smoothing
+        task, smoothing, weights = self._context.target.task, self._recipe.smoothing, as_weights(self._weights)
+        weights = weights if weights is None else weights.to(self._device)
         for rows, maps in track(self._batches(run, X, seed, name), total=run.left, unit="batches", label=self._label):
             with self._autocast():
                 raw = network(maps)
             run.meter.add(raw, targets[rows])
-            run.step(loss(task, raw.float(), targets[rows], smoothing))
+            run.step(loss(task, raw.float(), targets[rows], smoothing, weights))
         if self._context.watch is not None:
             self._context.watch.losses.extend(run.losses)
         return run.result()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from torch.optim.lr_scheduler import OneCycleLR
 
+from goulot import balance
 from goulot.params import Section
 from goulot.targets import Task
 
@@ -66,12 +67,14 @@ class Meter:
 class Ensemble:
     """Networks of one kind from different seeds; `build` makes one, in random weights."""
 
-    def __init__(self, recipe: Recipe, build: Callable[[], nn.Module], task: Task, *, seed: int) -> None:
-        self._recipe, self._build, self._task = recipe, build, task
+    def __init__(self, recipe: Recipe, build: Callable[[], nn.Module], task: Task, *, seed: int,
+                 balanced: bool = False) -> None:  # fmt: skip
+        self._recipe, self._build, self._task, self._balanced = recipe, build, task, balanced
         self._seeds = [seed * 1000 + member for member in range(recipe.members)]
 
     def fit(self, inputs: Batches, y: np.ndarray, watch: Watch | None = None) -> Self:
         """Train every member on all rows; y is as an `Estimator` is given it, `watch.X` gives its rows' inputs."""
+        self._weights = balance.weights(y) if self._balanced else None
         self._members = [self._train(inputs, as_targets(y), seed, watch) for seed in self._seeds]
         return self
 
@@ -82,10 +85,10 @@ class Ensemble:
                 torch.stack([output(self._task, member(batch)) for member in self._members]).mean(0).double()
                 for batch in map(inputs, np.split(np.arange(rows), range(PREDICTED, rows, PREDICTED)))
             ]
-        return torch.cat(parts).numpy()
+        return balance.undone(torch.cat(parts).numpy(), self._weights)
 
     def _train(self, inputs: Batches, targets: Tensor, seed: int, watch: Watch | None) -> nn.Module:
-        r = self._recipe
+        r, weights = self._recipe, as_weights(self._weights)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._build().train()
@@ -95,7 +98,7 @@ class Ensemble:
                 meter = Meter(self._task)
                 for rows in torch.split(torch.randperm(len(targets)), r.batch):
                     raw = network(inputs(rows.numpy()))
-                    value = loss(self._task, raw, targets[rows], r.smoothing)
+                    value = loss(self._task, raw, targets[rows], r.smoothing, weights)
                     meter.add(raw, targets[rows])
                     optimizer.zero_grad()
                     value.backward()  # type: ignore[no-untyped-call]
@@ -145,14 +148,16 @@ class MapEnsemble:
     """Networks on maps, of which only a batch is in memory. `build` takes a map's shape."""
 
     def __init__(self, recipe: MapRecipe, build: Callable[[tuple[int, int, int]], nn.Module], task: Task, *,
-                 seed: int, threads: int, watch: Watch | None = None) -> None:  # fmt: skip
-        self._recipe, self._build, self._task = recipe, build, task
+                 seed: int, threads: int, watch: Watch | None = None, balanced: bool = False) -> None:  # fmt: skip
+        self._recipe, self._build, self._task, self._balanced = recipe, build, task, balanced
         self._seed, self._threads, self._watch = seed, threads, watch
 
     def fit(self, X: MapRows, y: np.ndarray, groups: np.ndarray) -> Self:
         """Train every member on all rows."""
         torch.set_num_threads(self._threads)
-        networks = Ensemble(self._recipe, lambda: self._build(X.shape), self._task, seed=self._seed)
+        networks = Ensemble(
+            self._recipe, lambda: self._build(X.shape), self._task, seed=self._seed, balanced=self._balanced
+        )
         watch = self._watch and replace(self._watch, X=_batches(self._watch.X))
         self._networks = networks.fit(_batches(X), y, watch)
         return self
@@ -171,13 +176,19 @@ def as_targets(y: np.ndarray) -> Tensor:
     return torch.from_numpy(y.astype(np.int64 if y.ndim == 1 else np.float32))
 
 
-def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """The loss of a network's raw output (B, names): squared error of numbers, else cross-entropy."""
+def as_weights(weights: np.ndarray | None) -> Tensor | None:
+    """Those of `balance.weights`, as `loss` takes them."""
+    return None if weights is None else torch.from_numpy(weights.astype(np.float32))
+
+
+def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    """The loss of a network's raw output (B, names): squared error of numbers, else cross-entropy, weighted or not."""
     if task == "regression":
         return mse_loss(raw, targets)
     if task == "multilabel":
-        return binary_cross_entropy_with_logits(raw, targets * (1 - smoothing) + smoothing / 2)
-    return cross_entropy(raw, targets, label_smoothing=smoothing)
+        counts = None if weights is None else torch.where(targets > 0, weights[:, 1], weights[:, 0])
+        return binary_cross_entropy_with_logits(raw, targets * (1 - smoothing) + smoothing / 2, weight=counts)
+    return cross_entropy(raw, targets, weight=weights, label_smoothing=smoothing)
 
 
 def output(task: Task, raw: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ imported only when it runs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from itertools import product
@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from goulot.balance import ClassWeight
 from goulot.errors import ParamsError, choices
 from goulot.params import Section, parse
 from goulot.targets import Target
@@ -30,7 +31,7 @@ class Context:
 
     The target's names are those that the rows can teach: each class occurs, and no label or number is constant.
     `extra` of the last columns come from the competition's table. Estimators that are trained in epochs note their
-    losses in `watch`, where there is one.
+    losses in `watch`, where there is one. `balanced`: rare classes and labels count as much as common ones.
     """
 
     seed: int
@@ -38,6 +39,7 @@ class Context:
     target: Target
     extra: int = 0
     watch: Watch | None = None
+    balanced: bool = False
 
 
 class Estimator(Protocol):
@@ -72,6 +74,9 @@ class LearnerParams(Section):
     kind: str = Field(description="the learner's module")
     views: Literal["rows", "mean"] = Field("rows", description="a row a view, or the mean of an image's views")
     select: float = Field(1.0, gt=0, le=1, description="share of the features that is kept, chosen inside each fold")
+    class_weight: ClassWeight | None = Field(
+        None, description="balanced: rare classes and labels count as much as common ones in the fit"
+    )
     tune: dict[str, list[Any]] = Field({}, description="settings and their candidates, tried inside each fold")
 
     def candidates(self) -> dict[str, dict[str, Any]]:
@@ -118,7 +123,17 @@ def find(where: str, settings: dict[str, Any]) -> Learner:
     if reads and (described.views == "mean" or described.select < 1 or {"backbone", "tap"} & described.tune.keys()):
         raise ParamsError(f"params.yaml: {where} reads a whole map, {'.'.join(reads)}: one, and of each view by itself")
     makers: dict[str, Factory] = {name: partial(module.make, section) for name, section in sections.items()}
+    if described.class_weight == "balanced":
+        makers = {name: partial(_balanced, make, where) for name, make in makers.items()}
     return Learner(makers, reads, described.kind in TABULAR, described.views == "mean", described.select)
+
+
+def _balanced(make: Factory, where: str, context: Context) -> Estimator:
+    if context.target.task == "regression":
+        raise ParamsError(
+            f"params.yaml: {where}.class_weight is for classes and labels, and the target is numbers; omit it"
+        )
+    return make(replace(context, balanced=True))
 
 
 def refused(settings: Mapping[str, Any], target: Target) -> dict[str, str]:

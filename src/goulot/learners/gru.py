@@ -35,5 +35,5 @@ def make(params: Params, context: Context) -> Estimator:
     """A new ensemble of heads."""
     return MapEnsemble(
         params, lambda shape: Recurrent(shape[0], len(context.target.names), params), context.target.task,
-        seed=context.seed, threads=context.threads, watch=context.watch,
+        seed=context.seed, threads=context.threads, watch=context.watch, balanced=context.balanced,
     )  # fmt: skip

@@ -24,5 +24,5 @@ def make(params: Params, context: Context) -> Estimator:
     """A new network, untrained."""
     return MapEnsemble(
         params, lambda _shape: LeNet5(len(context.target.names)), context.target.task,
-        seed=context.seed, threads=context.threads, watch=context.watch,
+        seed=context.seed, threads=context.threads, watch=context.watch, balanced=context.balanced,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from goulot import balance
 from goulot.errors import ParamsError
 from goulot.learners import Context, Estimator
 from goulot.params import Section
@@ -41,9 +42,14 @@ class Boosted:
         pca = PCA(components, svd_solver="randomized", random_state=self._context.seed)
         self._reduce = make_pipeline(StandardScaler(), pca)
         reduced = np.hstack([self._reduce.fit_transform(images), table])
+        self._weights = balance.weights(y) if self._context.balanced else None
+        counts = None if self._weights is None else balance.of_rows(self._weights, y).reshape(len(y), -1)
         columns = y[:, None] if y.ndim == 1 else y
         kind = LGBMRegressor if self._context.target.task == "regression" else LGBMClassifier
-        self._models = [self._trees(kind).fit(reduced, column) for column in columns.T]
+        self._models = [
+            self._trees(kind).fit(reduced, column, sample_weight=None if counts is None else counts[:, number])
+            for number, column in enumerate(columns.T)
+        ]
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -53,7 +59,8 @@ class Boosted:
         if task == "regression":
             return np.stack([model.predict(reduced) for model in self._models], axis=1)
         parts = [np.asarray(model.predict_proba(reduced)) for model in self._models]
-        return np.stack([part[:, 1] for part in parts], axis=1) if task == "multilabel" else parts[0]
+        p = np.stack([part[:, 1] for part in parts], axis=1) if task == "multilabel" else parts[0]
+        return balance.undone(p, self._weights)
 
     def _split(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The images' features, of which components are made, and the table's columns, which the trees see as such."""

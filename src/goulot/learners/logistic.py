@@ -7,6 +7,7 @@ from pydantic import Field
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
+from goulot import balance
 from goulot.learners import Context, Estimator
 from goulot.params import Section
 
@@ -23,6 +24,7 @@ class Logistic:
 
     def __init__(self, params: Params, context: Context) -> None:
         self._params, self._task, self._extra = params, context.target.task, context.extra
+        self._balanced = context.balanced
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Self:
         """Fit on rows."""
@@ -31,8 +33,10 @@ class Logistic:
         if self._task == "regression":
             self._models = [Ridge(alpha=1 / self._params.C).fit(X, y)]
         else:
-            columns = y.T if self._task == "multilabel" else [y]
-            self._models = [self._classifier().fit(X, column) for column in columns]
+            self._weights = balance.weights(y) if self._balanced else None
+            counts = np.ones(y.shape) if self._weights is None else balance.of_rows(self._weights, y)
+            columns = zip(np.atleast_2d(y.T), np.atleast_2d(counts.T), strict=True)
+            self._models = [self._classifier().fit(X, column, sample_weight=count) for column, count in columns]
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -41,7 +45,8 @@ class Logistic:
         if self._task == "regression":
             return np.asarray(self._models[0].predict(X)).reshape(len(X), -1)
         parts = [model.predict_proba(X) for model in self._models]
-        return np.stack([part[:, 1] for part in parts], axis=1) if self._task == "multilabel" else np.asarray(parts[0])
+        p = np.stack([part[:, 1] for part in parts], axis=1) if self._task == "multilabel" else np.asarray(parts[0])
+        return balance.undone(p, self._weights)
 
     def _weighted(self, X: np.ndarray) -> np.ndarray:
         """Give the few columns of the table as much room under the ridge penalty as the many of the images."""

@@ -32,7 +32,11 @@ class Mlp:
         self._scaler = StandardScaler().fit(X)
         watch = self._context.watch
         self._heads = Ensemble(
-            self._params, lambda: self._head(X.shape[1]), self._context.target.task, seed=self._context.seed
+            self._params,
+            lambda: self._head(X.shape[1]),
+            self._context.target.task,
+            seed=self._context.seed,
+            balanced=self._context.balanced,
         ).fit(self._tensor(X).__getitem__, y, watch and replace(watch, X=self._tensor(watch.X).__getitem__))
         return self
 

@@ -1,6 +1,6 @@
 """Support vector machines with an RBF kernel, on per-fold principal components, calibrated inside the fold."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -84,7 +84,9 @@ class _Machine:
         self._reduce = make_pipeline(StandardScaler(), pca, _UnitVariance())
         reduced = self._reduce.fit_transform(X)
         kind = SVR if self._context.target.task == "regression" else SVC
-        settings = {"C": self._params.C, "gamma": self._params.gamma / components, "cache_size": 500}
+        settings: dict[str, Any] = {"C": self._params.C, "gamma": self._params.gamma / components, "cache_size": 500}
+        if self._context.balanced:  # the calibration, which is not weighted, turns the probabilities back
+            settings["class_weight"] = "balanced"
         columns = y[:, None] if y.ndim == 1 else y
         # What is constant in an inner split cannot be learned from it.
         self._machines = [

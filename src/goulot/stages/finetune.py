@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from goulot import backbones, crossfit, features, finetuning, fitting, layout, ledger, probes, tails, training
+from goulot import backbones, balance, crossfit, features, finetuning, fitting, layout, ledger, probes, tails, training
 from goulot.artifacts import digest, file_sha256, read_json, write_table
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
@@ -47,6 +47,10 @@ def run(params: Params, name: str) -> None:
     tail = tails.cut(_backbone(recipe, name), recipe.tap, f"finetune.networks.{name}.tap")
     rows, device = ledger.read(), finetuning.place(params.device)
     dtype = finetuning.dtype(params.dtype, tail, device)
+    if recipe.class_weight and rows.truth.target.task == "regression":
+        raise ParamsError(
+            f"finetune.networks.{name}.class_weight is for classes and labels, and the target is numbers; omit it"
+        )
     maps = features.Features(rows.rows).maps(recipe.backbone, f"{recipe.tap}.map")
     X = Views(maps, rows.rows["image"].to_numpy())
     kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, f"{dtype} on {device}"))
@@ -102,6 +106,6 @@ def _key(params: Params, recipe: Recipe, engine: str) -> str:
     """A digest of all that the result depends on, the code among it."""
     own = layout.features(recipe.backbone)
     read = [layout.MANIFEST, layout.TARGET, layout.VIEWS, layout.FOLDS, own / "rows.parquet", own / "meta.json"]
-    code = [Path(str(module.__file__)) for module in (crossfit, finetuning, fitting, probes, tails, training)]
+    code = [Path(str(module.__file__)) for module in (balance, crossfit, finetuning, fitting, probes, tails, training)]
     shared = [params.seed, params.threads, engine, torch.__version__]
     return digest(recipe.model_dump(), shared, [file_sha256(path) for path in (*read, *code)])
