@@ -327,7 +327,7 @@ def test_what_cannot_be_trained_is_not_said_in_one_line(mapped: Workspace, refus
         assert all(word in said for word in words), said
         mapped.set(f"finetune.networks.mine.{key}", before)
     mapped.set("extract.backbones.tiny.input_size", 96)
-    assert "other weights or preprocessing; dvc repro -f extract@tiny" in refusal("finetune", "mine")
+    assert "other weights or preprocessing; dvc repro -f -s extract@tiny" in refusal("finetune", "mine")
 
 
 def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_a_flipped_byte_of_a_map_is_read_as_a_feature(mapped: Workspace, caplog:
     flip[len(data) // 2] ^= 4
     shard.unlink()
     shard.write_bytes(flip)
-    with pytest.raises(ArtifactError, match=r"lacks 160 of 160 rows of s2\.map; dvc repro -f extract@tiny"):
+    with pytest.raises(ArtifactError, match=r"lacks 160 of 160 rows of s2\.map; dvc repro -f -s extract@tiny"):
         read()
     assert f"{shard} is damaged" in caplog.text
     caplog.set_level("INFO", logger="goulot")

@@ -124,7 +124,7 @@ class Shards:
                 self._readers[name] = pa.ipc.open_file(pa.memory_map(str(folder / name)))
             except (OSError, pa.ArrowInvalid) as error:
                 raise ArtifactError(
-                    f"{folder / name} is missing or damaged; dvc repro -f ingest packs it anew"
+                    f"{folder / name} is missing or damaged; dvc repro -f -s ingest packs it anew"
                 ) from error
 
     def decode(self, shard: str, row: int, image_id: str) -> Image.Image:
@@ -132,7 +132,7 @@ class Shards:
         batch = self._readers[shard].get_batch(row)
         if batch["image_id"][0].as_py() != image_id:
             raise DataError(
-                f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f ingest"
+                f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f -s ingest"
             )
         try:
             return decode(memoryview(batch["encoded"][0].as_buffer()))

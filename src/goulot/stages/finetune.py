@@ -97,7 +97,7 @@ def _backbone(recipe: Recipe, name: str) -> Backbone:
     if digest(read_json(layout.features(recipe.backbone) / "meta.json")["key"]) != digest(backbone.key()):
         raise ArtifactError(
             f"the maps of {recipe.backbone} were computed with other weights or preprocessing; "
-            f"dvc repro -f extract@{recipe.backbone} computes them anew"
+            f"dvc repro -f -s extract@{recipe.backbone} computes them anew"
         )
     return backbone
 
