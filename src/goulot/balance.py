@@ -18,7 +18,7 @@ def weights(y: np.ndarray) -> np.ndarray:
     Float (classes,), or of labels (names, 2): of rows without and with each.
     """
     if y.ndim == 1:
-        return len(y) / (y.max() + 1) / np.bincount(y)
+        return np.asarray(len(y) / (y.max() + 1) / np.bincount(y))
     share = np.stack([1 - y.mean(axis=0), y.mean(axis=0)], axis=1)
     return np.asarray(1 / (2 * share.clip(LEAST)))
 

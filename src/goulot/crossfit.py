@@ -12,7 +12,7 @@ from goulot.artifacts import write_json, write_table
 from goulot.fitting import Inputs
 from goulot.learners import Context, Factory
 from goulot.ledger import Ledger
-from goulot.training import Watch
+from goulot.recipes import Watch
 
 WATCHED = 256  # images of a fold whose loss is looked at after each epoch: more would cost time and tell little
 LOSSES = ["epoch", "training", "out_of_fold"]

@@ -68,7 +68,8 @@ class Features:
         try:
             blobs = store.locate(names.tolist(), column)
         except ArtifactError as error:
-            raise ArtifactError(f"{backbone}: {error}; dvc repro -f -s extract@{backbone} computes them anew") from error
+            fix = f"dvc repro -f -s extract@{backbone} computes them anew"
+            raise ArtifactError(f"{backbone}: {error}; {fix}") from error
         return Maps(blobs, tuple(about["shape"]), about["form"])
 
     def _column(self, backbone: str, column: str) -> np.ndarray:

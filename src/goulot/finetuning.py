@@ -24,9 +24,10 @@ from goulot.checkpoints import Checkpoints
 from goulot.errors import ParamsError
 from goulot.learners import Context
 from goulot.progress import track
+from goulot.recipes import MapRecipe, MapRows, Watch
 from goulot.tails import Tail
 from goulot.targets import Task
-from goulot.training import MapRecipe, MapRows, Meter, Watch, as_targets, as_weights, loss, output
+from goulot.training import Meter, as_targets, as_weights, loss, output
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from goulot.learners import Context, Estimator, Factory
+from goulot.recipes import MapRows, Watch
 from goulot.targets import Target
-from goulot.training import MapRows, Watch
 
 Inputs = np.ndarray | MapRows  # rows of stacked features, or of one whole map
 Predictor = Callable[[Inputs], np.ndarray]

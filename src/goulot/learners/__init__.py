@@ -17,8 +17,8 @@ from pydantic import ConfigDict, Field
 from goulot.balance import ClassWeight
 from goulot.errors import ParamsError, choices
 from goulot.params import Section, parse
+from goulot.recipes import MapRecipe, Watch
 from goulot.targets import Target
-from goulot.training import MapRecipe, Watch
 
 KINDS = ("gru", "lenet5", "lightgbm", "logistic", "mlp", "svm")
 # Those whose features the table's extra columns join; the others make a distance of all features alike.

@@ -4,7 +4,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from goulot.learners import Context, Estimator
-from goulot.training import MapEnsemble, MapRecipe
+from goulot.recipes import MapRecipe
+from goulot.training import MapEnsemble
 
 
 class Params(MapRecipe):

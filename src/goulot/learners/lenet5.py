@@ -7,7 +7,8 @@ from pydantic import Field
 
 from goulot.learners import Context, Estimator
 from goulot.lenet5 import LeNet5
-from goulot.training import MapEnsemble, MapRecipe
+from goulot.recipes import MapRecipe
+from goulot.training import MapEnsemble
 
 
 class Params(MapRecipe):

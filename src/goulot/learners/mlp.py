@@ -10,7 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from goulot.learners import Context, Estimator
-from goulot.training import Ensemble, Recipe
+from goulot.recipes import Recipe
+from goulot.training import Ensemble
 
 
 class Params(Recipe):
