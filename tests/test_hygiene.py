@@ -406,12 +406,12 @@ def test_numbers_are_given_class_weights() -> None:
 def test_a_member_that_adds_nothing_has_a_weight() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 400)
-    good = np.clip(0.5 + 0.4 * (y - 0.5) + rng.normal(size=(2, 400)) * 0.15, 0.02, 0.98)
-    noise = np.clip(good[0] + rng.normal(size=400) * 0.02, 0.02, 0.98)
-    members = np.stack([np.stack([1 - p, p], axis=1) for p in (*good, noise)])
+    evidence = 2 * (2 * y - 1) / 3 * 2 + rng.normal(size=(2, 400)) * 2  # two witnesses who err independently
+    p = np.vstack([1 / (1 + np.exp(-evidence)), rng.uniform(0.2, 0.8, (1, 400))])
+    members = np.stack([1 - p, p], axis=2)
     metric = metrics.find("log_loss")
     rule = decisions.plain(metric, Target("binary", ["0", "1"]))
-    weights = blending.dropped(members, y, metric, rule, np.array([0.49, 0.5, 0.01]))
+    weights = blending.dropped(members, y, metric, rule, np.array([0.48, 0.5, 0.02]))
     assert weights[2] == 0
     assert weights.sum() == pytest.approx(1)
     assert (weights[:2] > 0.4).all(), "one that adds something was dropped"

@@ -105,7 +105,8 @@ def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend
         for method in losses:
 
             def without(inside: np.ndarray, method: Method = method) -> Blend:
-                return _fit(method, members[:, inside], y[inside], aim)
+                # Only the loss is asked for: a rule for decisions would be tuned for nothing unless it is their loss.
+                return _fit(method, members[:, inside], y[inside], aim, rule=_rule if aim.metric.decides else _plain)
 
             losses[method] = _crossed(without, members, y, fold, np.unique(fold)).loss(aim.metric, y)
     best = min(losses, key=losses.__getitem__)
@@ -136,7 +137,16 @@ def _crossed(without: Callable[[np.ndarray], Blend], members: np.ndarray, y: np.
     return Nested(oof, guesses, [blend.weights for blend in blends], [blend.method for blend in blends])
 
 
-def _fit(method: Method, members: np.ndarray, y: np.ndarray, aim: Aim) -> Blend:
+def _rule(aim: Aim, y: np.ndarray, p: np.ndarray) -> Rule:
+    return decisions.tune(aim.metric, aim.target, y, p)
+
+
+def _plain(aim: Aim, y: np.ndarray, p: np.ndarray) -> Rule:
+    return decisions.plain(aim.metric, aim.target)
+
+
+def _fit(method: Method, members: np.ndarray, y: np.ndarray, aim: Aim,
+         rule: Callable[[Aim, np.ndarray, np.ndarray], Rule] = _rule) -> Blend:  # fmt: skip
     """Calibrate, combine, tune the rule, in this order, all on the same rows."""
     calibrators = [calibration.fit(aim.recipe.calibrate, p, y, aim.target) for p in members]
 
@@ -146,14 +156,14 @@ def _fit(method: Method, members: np.ndarray, y: np.ndarray, aim: Aim) -> Blend:
     warm = calibrated(members)
     if method == "greedy":
         weights = _bagged(warm, y, aim)
-        rule = decisions.tune(aim.metric, aim.target, y, combine(warm, weights))
-        return Blend(method, weights, lambda members: combine(calibrated(members), weights), rule)
+        tuned = rule(aim, y, combine(warm, weights))
+        return Blend(method, weights, lambda members: combine(calibrated(members), weights), tuned)
     stack = _stacked(warm, aim.target)
     context = Context(aim.recipe.seed, aim.recipe.threads, aim.target)
     learned = fitting.fit(STACKERS[method], context, stack, y, np.arange(len(y)))
-    rule = decisions.tune(aim.metric, aim.target, y, learned(stack))
+    tuned = rule(aim, y, learned(stack))
     nothing = np.full(len(members), np.nan)
-    return Blend(method, nothing, lambda members: learned(_stacked(calibrated(members), aim.target)), rule)
+    return Blend(method, nothing, lambda members: learned(_stacked(calibrated(members), aim.target)), tuned)
 
 
 def _stacked(members: np.ndarray, target: Target) -> np.ndarray:
@@ -165,7 +175,7 @@ def _stacked(members: np.ndarray, target: Target) -> np.ndarray:
 
 def _bagged(members: np.ndarray, y: np.ndarray, aim: Aim) -> np.ndarray:
     """The mean of the weights over resampled rows; decisions are judged by a rule for the plain mean."""
-    rule = decisions.tune(aim.metric, aim.target, y, members.mean(axis=0))
+    rule = (_rule if aim.metric.decides else _plain)(aim, y, members.mean(axis=0))
     rounds = aim.recipe.rounds
     if not aim.recipe.bags:
         return dropped(members, y, aim.metric, rule, select(members, y, aim.metric, rule, rounds=rounds))
