@@ -27,6 +27,7 @@ from goulot import (
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.errors import ArtifactError, LedgerError, ParamsError
 from goulot.learners import KINDS, Context, Factory, find
+from goulot.recipes import Watch
 from goulot.stages import learn
 from goulot.targets import Target, Task
 from goulot.truth import Truth
@@ -395,6 +396,31 @@ def test_class_weights_change_nothing_or_skew_the_probabilities(kind: str, task:
     assert not np.allclose(p, plain, atol=1e-4), "nothing was weighted"
     assert np.allclose(p.mean(axis=0), wanted, atol=0.08), "the probabilities are not those of the rows as they come"
     assert task == "multilabel" or np.allclose(p.sum(axis=1), 1)
+
+
+def test_a_network_forgets_how_rare_a_class_is_or_that_it_is_certain() -> None:
+    rng = np.random.default_rng(0)
+    y = (np.arange(2000) % 50 == 0).astype(int)  # so rare that most batches have none or one
+    context = Context(seed=0, threads=1, target=Target("binary", ["a", "b"]))
+    settings = {"class_weight": "balanced", "epochs": 40, "members": 1, "batch": 64, "dropout": 0.0,
+                "learning_rate": 0.02}  # fmt: skip
+    for X, low, high in (
+        (rng.normal(size=(2000, 1)), 0.01, 0.04),
+        (8.0 * y[:, None] + rng.normal(size=(2000, 1)), 0.8, 1),
+    ):
+        make = find("mlp", {"kind": "mlp", "hidden": 4, **settings}).make
+        p = fitting.fit(make, context, X.astype(np.float32), y, np.arange(2000))(X.astype(np.float32))
+        assert low < p[y == 1, 1].mean() < high
+
+
+def test_a_fold_of_classes_that_were_not_learned_stops_the_training() -> None:
+    rng = np.random.default_rng(0)
+    watch = Watch(np.zeros((5, 24), np.float32), np.full(5, 2))
+    context = Context(seed=0, threads=1, target=Target("multiclass", ["a", "b", "c"]), watch=watch)
+    X = rng.normal(size=(40, 24)).astype(np.float32)
+    p = fitting.fit(maker("mlp"), context, X, np.arange(40) % 2, np.arange(40))(X)
+    assert (p[:, 2] == 0).all()
+    assert not watch.losses
 
 
 def test_numbers_are_given_class_weights() -> None:

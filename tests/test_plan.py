@@ -23,15 +23,16 @@ def runs(seconds: Callable[[int, int], float], **others: int) -> list[Run]:
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_a_stage_s_time_is_not_that_of_its_cuts_scaled(power: int) -> None:
-    found = estimate.cost("learn@svm", runs(lambda n, _: 3 + 0.01 * n**power), 4000, power=power)
+    found = estimate.cost("learn@svm", runs(lambda n, _: 3 + 0.01 * n**power), 4000, power=power, by_view=True)
     assert found.seconds == pytest.approx(3 + 0.01 * 4000**power)
-    assert found.with_views(0.5) == pytest.approx(3 + 0.005 * 4000**power)
+    assert found.with_views(0.5) == pytest.approx(3 + 0.01 * 2000**power)
 
 
 def test_epochs_beyond_the_trial_s_take_nothing() -> None:
     found = estimate.cost("finetune@lite0", runs(lambda n, e: 5 + n * (0.1 + 0.02 * e)), 1000, epochs=15)
     assert found.seconds == pytest.approx(5 + 1000 * (0.1 + 0.02 * 15))
     assert found.with_views(0.5) == found.seconds
+    assert estimate.cost("finetune@lite0", runs(lambda n, e: n * e), 1000, epochs=0).seconds == pytest.approx(1000)
 
 
 def test_noise_of_the_clock_makes_a_stage_take_less_than_nothing() -> None:
@@ -51,7 +52,7 @@ def plan() -> Plan:
     costs = [
         Cost("extract@best", 100, 100, 1, 400), Cost("extract@good", 100, 100, 1, 400),
         Cost("extract@needed", 100, 100, 1, 400), Cost("learn@svm", 50, 40, 1, 10),
-        Cost("finetune@end", 300, 290, 1, 10),
+        Cost("finetune@end", 300, 0, 1, 10),
     ]  # fmt: skip
     return Plan(costs, ["best", "good", "needed"], frozenset({"needed"}), frozenset({"good"}), 3,
                 {"best": (("s5",), 200.0)})  # fmt: skip
@@ -89,7 +90,9 @@ def test_depths_that_nothing_stacks_stay_on_a_full_disk() -> None:
     assert plan().best(seconds=1, disk_bytes=1) is None
 
 
-@pytest.mark.parametrize("option", [["--deadline", "soon"], ["--deadline", "-2h"], ["--disk", "much"]])
+@pytest.mark.parametrize(
+    "option", [["--deadline", "soon"], ["--deadline", "-2h"], ["--deadline", "7200"], ["--disk", "much"]]
+)
 def test_a_limit_that_is_none_is_taken(workspace: Workspace, option: list[str]) -> None:
     error = CliRunner().invoke(cli.app, ["plan", *option]).exception
     assert isinstance(error, GoulotError)
@@ -113,6 +116,6 @@ def test_a_trial_leaves_a_trace_or_a_stage_out(ready: Workspace) -> None:
     for stage in ("augment", "extract@tiny", "audit", "split", "rank", "learn@lightgbm", "finetune@end", "blend",
                   "review", "submit", "report"):  # fmt: skip
         assert stage in done.output
-    assert "All of it fits 8h" in done.output
+    assert "All of it fits 8h and the " in done.output
     done = CliRunner().invoke(cli.app, ["plan", "--deadline", "1s"])
     assert "nothing fits 1s: the least, tiny, " in str(done.exception)

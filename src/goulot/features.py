@@ -1,6 +1,5 @@
 """Stacked features: columns of several backbones and taps side by side, joined on (image_id, view)."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,4 +114,4 @@ class Maps:
 
 def read_choice(path: Path) -> dict[str, list[Column]]:
     """The columns to stack, chosen for each fold ("0", "1", ...) and for all rows ("all")."""
-    return {fold: [(b, c) for b, c in columns] for fold, columns in json.loads(path.read_text()).items()}
+    return {fold: [(b, c) for b, c in columns] for fold, columns in read_json(path).items()}

@@ -180,7 +180,8 @@ class Tuner:
         rows = X.one_each(rng)
         with torch.inference_mode(), self._autocast():
             parts = [network.eval()[0](maps).float().cpu().numpy() for _, maps in self._read(X, _pieces(rows))]
-        fitted = probes.fit(self._context.target.task, np.concatenate(parts), y[rows], C=self._recipe.probe)
+        fitted = probes.fit(self._context.target.task, np.concatenate(parts), y[rows], C=self._recipe.probe,
+                            balanced=self._recipe.class_weight is not None)  # fmt: skip
         with torch.no_grad():
             for parameter, values in zip(network[1].parameters(), fitted, strict=True):
                 parameter.copy_(torch.from_numpy(values))

@@ -56,7 +56,9 @@ def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np
     return values
 
 
-def _of_classes(watch: Watch, known: np.ndarray) -> Watch:
-    """Those rows of it whose class is among the known ones, by its place there."""
+def _of_classes(watch: Watch, known: np.ndarray) -> Watch | None:
+    """Those rows of it whose class is among the known ones, by its place there; None where there are none."""
     rows = np.isin(watch.y, known)
+    if not rows.any():
+        return None
     return replace(watch, X=watch.X[rows], y=np.searchsorted(known, watch.y[rows]))

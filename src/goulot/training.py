@@ -128,13 +128,21 @@ def as_weights(weights: np.ndarray | None) -> Tensor | None:
 
 
 def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
-    """The loss of a network's raw output (B, names): squared error of numbers, else cross-entropy, weighted or not."""
+    """The loss of a network's raw output (B, names): squared error of numbers, else cross-entropy.
+
+    With class weights nothing is smoothed: of a rare class, whose probability is divided by a large weight afterwards,
+    smoothing would leave little. The sum is over the rows, not over their weights, which differ from batch to batch.
+    """
+    if weights is not None:
+        smoothing = 0.0
     if task == "regression":
         return mse_loss(raw, targets)
     if task == "multilabel":
         counts = None if weights is None else torch.where(targets > 0, weights[:, 1], weights[:, 0])
         return binary_cross_entropy_with_logits(raw, targets * (1 - smoothing) + smoothing / 2, weight=counts)
-    return cross_entropy(raw, targets, weight=weights, label_smoothing=smoothing)
+    if weights is not None:
+        return cross_entropy(raw, targets, weight=weights, reduction="sum") / len(targets)
+    return cross_entropy(raw, targets, label_smoothing=smoothing)
 
 
 def output(task: Task, raw: Tensor) -> Tensor:

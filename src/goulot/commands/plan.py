@@ -20,7 +20,7 @@ from goulot.progress import track
 from goulot.ranking import ALL
 from goulot.reporting import costs
 from goulot.reporting.overview import duration, size
-from goulot.stages import audit, augment, extract, finetune, learn
+from goulot.stages import audit, augment, extract, finetune, learn, rank
 
 POWERS = {"svm": 2}  # of learners whose time grows faster than the images
 
@@ -41,7 +41,8 @@ def run(*, deadline: str | None = None, disk: str | None = None) -> None:
     whole = plan.all()
     said = f"In all some {duration(plan.seconds(whole))}, {size(plan.disk_bytes(whole))} of disk"
     console.print(f"{said}, one stage after the other and from scratch: what DVC or the feature store has takes none.")
-    free = shutil.disk_usage(layout.DATA).free
+    held = sum(cost.disk_bytes for cost in costs.read())
+    free = shutil.disk_usage(layout.DATA).free + held  # what is there already need not find room
     if deadline is None and disk is None and plan.disk_bytes(whole) <= free:
         return
     best = plan.best(seconds=seconds, disk_bytes=min(room, free))
@@ -75,7 +76,8 @@ def _trial(folder: Path) -> tuple[int, list[Cost], dict[str, GoulotError]]:
             continue
         power = POWERS.get(learners[name].kind, 1) if verb == "learn" else 1
         epochs = recipes[name].epochs if verb == "finetune" else 1
-        found.append(estimate.cost(stage, measured, images, power=power, epochs=epochs))
+        by_view = verb == "extract" or (verb == "learn" and learners[name].views == "rows")
+        found.append(estimate.cost(stage, measured, images, power=power, epochs=epochs, by_view=by_view))
     return images, found, failed
 
 
@@ -88,7 +90,8 @@ def _plan(cut: Path, found: Sequence[Cost], images: int) -> Plan:
     recipes = params.load("finetune", finetune.Params).networks
     learners = params.load("learn", learn.Params).learners.values()
     read = {str(about["backbone"]) for learner in learners if "backbone" in (about := learner.model_extra or {})}
-    needed = frozenset({params.load("audit", audit.Params).backbone, *read})
+    by_hand = {column.partition("/")[0] for column in params.load("rank", rank.Params).columns or ()}
+    needed = frozenset({params.load("audit", audit.Params).backbone, *read, *by_hand})
     stacked = {(str(b), str(c)) for b, c in read_json(cut / layout.CHOICE)[ALL]}
     lean = {name: rest for name in order if (rest := _lean(cut, name, stacked, images * (views + 1)))}
     return Plan(found, order, needed, frozenset(recipe.backbone for recipe in recipes.values()), views, lean)
@@ -98,7 +101,8 @@ def _lean(cut: Path, backbone: str, stacked: set[tuple[str, str]], rows: int) ->
     """The depths of a network that are stacked, the deepest among them, which `audit` compares; None if that is all."""
     columns: Mapping[str, Mapping[str, int]] = read_json(cut / layout.features(backbone) / "meta.json")["columns"]
     depths = list(dict.fromkeys(column.partition(".")[0] for column in columns))
-    kept = {column.partition(".")[0] for name, column in stacked if name == backbone} | set(depths[-1:])
+    deepest = max(sorted(columns), key=lambda column: (column == "head", columns[column]["multiply_adds"]))
+    kept = {column.partition(".")[0] for name, column in stacked if name == backbone} | {deepest.partition(".")[0]}
     saved = sum(about["bytes"] for column, about in columns.items() if column.partition(".")[0] not in kept)
     # Vectors stand in the feature store and in data/extract.
     return (tuple(d for d in depths if d in kept), 2.0 * rows * saved) if saved else None
@@ -133,7 +137,9 @@ def _changes(whole: Choice, best: Choice) -> list[str]:
 
 
 def _limits(deadline: str | None, disk: str | None, free: int) -> str:
-    return " and ".join(filter(None, (deadline, disk))) or f"the {size(free)} that are free"
+    """Those that bind, in words."""
+    room = disk if disk is not None and _bytes(disk) <= free else f"the {size(free)} of disk that there are"
+    return " and ".join(filter(None, (deadline, room)))
 
 
 def _seconds(deadline: str | None) -> float:
@@ -143,7 +149,7 @@ def _seconds(deadline: str | None) -> float:
         seconds = float(pd.Timedelta(deadline).total_seconds())
     except ValueError:
         seconds = 0.0
-    if not seconds > 0:
+    if deadline.strip()[-1:].isdigit() or not seconds > 0:  # pandas takes a bare number for nanoseconds
         raise ParamsError(f"--deadline is {deadline!r}; it is a time such as 2h, 90m or 1h30m")
     return seconds
 

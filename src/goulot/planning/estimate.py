@@ -8,19 +8,18 @@ from goulot.planning.trial import Run
 # Stages whose memory grows with the images: they hold the stacked features. That of the others is bounded, and what
 # a few images more took there is the allocator's doing.
 GROWS = ("learn", "rank")
-# What is computed for every view, not once an image.
-BY_VIEW = ("extract", "learn")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and bytes for all images. `varying` of the seconds is in proportion to an image's views."""
+    """Seconds and bytes for all images. `varying` of the seconds grows with that power of an image's views."""
 
     stage: str
     seconds: float
     varying: float
     peak_bytes: int
     disk_bytes: int
+    power: int = 1
 
     @property
     def verb(self) -> str:
@@ -34,11 +33,14 @@ class Cost:
 
     def with_views(self, share: float) -> float:
         """The seconds with so many times the rows, those of an image's own view included."""
-        return self.seconds - (1 - share) * (self.varying if self.verb in BY_VIEW else 0.0)
+        return self.seconds - (1 - share**self.power) * self.varying
 
 
-def cost(stage: str, runs: Sequence[Run], images: int, *, power: int = 1, epochs: int = 1) -> Cost:
+def cost(stage: str, runs: Sequence[Run], images: int, *, power: int = 1, epochs: int = 1,
+         by_view: bool = False) -> Cost:  # fmt: skip
     """Of a stage whose time grows with that power of the images, and by the epoch where it trains by epochs.
+
+    `by_view`: it takes every view by itself.
 
     `runs` are of three growing cuts and again of the largest with one epoch more. The rates come from the two largest;
     the first, in which everything was loaded, says what comes on top whatever the number of images.
@@ -47,12 +49,13 @@ def cost(stage: str, runs: Sequence[Run], images: int, *, power: int = 1, epochs
     each = _rate(first=middle.seconds, second=last.seconds, over=last.images**power - middle.images**power)
     epoch = _rate(first=last.seconds, second=longer.seconds, over=last.images)
     fixed = max(first.seconds - each * first.images**power, 0.0)
-    varying = each * images**power + epoch * images * (epochs - 1)
+    varying = each * images**power + epoch * images * max(epochs - 1, 0)
     more = images - last.images
     memory = _rate(first=middle.peak_bytes, second=last.peak_bytes, over=last.images - middle.images)
     disk = _rate(first=middle.disk_bytes, second=last.disk_bytes, over=last.images - middle.images)
     grown = memory * more if stage.partition("@")[0] in GROWS else 0.0
-    return Cost(stage, fixed + varying, varying, round(last.peak_bytes + grown), round(last.disk_bytes + disk * more))
+    return Cost(stage, fixed + varying, varying if by_view else 0.0, round(last.peak_bytes + grown),
+                round(last.disk_bytes + disk * more), power)  # fmt: skip
 
 
 def _rate(*, first: float, second: float, over: float) -> float:

@@ -30,6 +30,7 @@ from goulot.progress import peak_bytes
 from goulot.reporting import costs
 
 IMAGES = {"cpu": 160, "cuda": 1920}  # of the largest cut; a GPU's batches are large
+TRAINED = 120  # training images of it at least
 SHARES = (0.25, 0.5, 1.0)  # of it; a last run, of the largest, trains networks for an epoch more
 EPOCHS = (1, 1, 1, 2)
 STORE, LARGEST = "store", "2"  # in each cut; the last one that every stage runs on
@@ -59,7 +60,7 @@ def run(folder: Path, device: str) -> tuple[int, Iterator[Tried]]:
         raise GoulotError("the images were not read yet; dvc repro ingest does, once, and then this can be planned")
     manifest, folder = read_table(layout.MANIFEST), folder.resolve()
     most = min(IMAGES[device], len(manifest))
-    cuts = [_cut(folder / str(number), manifest, round(most * share)) for number, share in enumerate(SHARES)]
+    cuts = [_cut(folder / str(number), manifest, most, share) for number, share in enumerate(SHARES)]
     cuts.append(_again(folder / str(len(SHARES)), *cuts[-1]))
     return len(manifest), _stages(cuts)
 
@@ -75,7 +76,7 @@ def _stages(cuts: Sequence[tuple[Path, int]]) -> Iterator[Tried]:
             found = _tried(verb, name, [cut for cut, _ in cuts])
         except GoulotError as error:
             yield stage, error
-            continue
+            return  # what follows would only lack what this one writes
         held = [costs.size(cut / STORE) for cut, _ in cuts]
         disk = [costs.size(cut / place) + now - then for (cut, _), now, then in zip(cuts, held, stored, strict=True)]
         images = [images for _, images in cuts]
@@ -83,12 +84,17 @@ def _stages(cuts: Sequence[tuple[Path, int]]) -> Iterator[Tried]:
         stored = held
 
 
-def _cut(folder: Path, manifest: pd.DataFrame, images: int) -> tuple[Path, int]:
-    """A workspace of so many images, training and test alike, a larger one with all of a smaller one's."""
+def _cut(folder: Path, manifest: pd.DataFrame, most: int, share: float) -> tuple[Path, int]:
+    """A workspace of a share of so many images, training and test alike, a larger one with all of a smaller one's.
+
+    Labels take turns, so that rare ones are in it: with one class alone there were nothing to fit.
+    """
     order = pd.Series(np.random.default_rng(0).permutation(len(manifest)), index=manifest.index)
-    place = order.groupby(manifest["split"]).rank(method="first")
+    turn = order.groupby([manifest["split"], manifest["label"].astype(str)]).rank(method="first")
+    place = (turn * len(manifest) + order).groupby(manifest["split"]).rank(method="first")
     size = manifest.groupby("split")["split"].transform("size")
-    inside = place <= np.ceil(size * images / len(manifest))
+    wanted = np.ceil(size * most * share / len(manifest))
+    inside = place <= np.where(manifest["split"] == "train", np.maximum(wanted, TRAINED * share), wanted)
     (folder / layout.INGEST).mkdir(parents=True)
     for path in layout.INGEST.iterdir():
         if path not in (layout.MANIFEST, layout.QUARANTINE):
@@ -114,6 +120,10 @@ def _settings(folder: Path, document: Mapping[str, Any], epochs: int) -> None:
     """Write a cut's params: what is trained by the epoch is tried for few of them."""
     own = json.loads(json.dumps(document, default=str))
     own["submit"] = {**(own.get("submit") or {}), "missing": "prior"}  # of the test images outside the cut
+    for backbone in own["extract"]["backbones"].values():
+        kind, _, path = str(backbone.get("weights", "")).partition(":")
+        if kind == "file":  # from here, not from the cut
+            backbone["weights"] = f"file:{Path(path).expanduser().resolve()}"
     for recipe in ((own.get("finetune") or {}).get("networks") or {}).values():
         recipe["epochs"] = min(epochs, recipe.get("epochs", epochs))
     with (folder / layout.PARAMS).open("w", encoding="utf-8") as file:

@@ -45,7 +45,7 @@ def stage_of(learner: str) -> str:
 def stages() -> Iterator[tuple[str, Path]]:
     """Every stage before the report, in the pipeline's order, and the folder that it writes."""
     for stage in ORDER:
-        folder = layout.DATA / stage
+        folder = layout.DATA / ("raw" if stage == "fetch" else stage)
         if stage not in FAMILIES:
             yield stage, folder
             continue
