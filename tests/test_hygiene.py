@@ -293,7 +293,11 @@ def test_what_is_fitted_for_a_fold_has_seen_the_fold_s_features(kind: str) -> No
     assert one.oof.tobytes() != other.oof.tobytes()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lenet5"])  # trained by the same code as gru
+# LeNet-5 is trained by the same code as gru, which takes half a minute.
+SHUFFLED = [pytest.param(k, marks=pytest.mark.slow if k == "gru" else ()) for k in KINDS if k != "lenet5"]
+
+
+@pytest.mark.parametrize("kind", SHUFFLED)
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
 def test_shuffled_labels_or_numbers_score_better_than_chance_or_true_ones_do_not(kind: str, task: Task) -> None:
     rng = np.random.default_rng(1)

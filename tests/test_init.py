@@ -75,7 +75,11 @@ def test_a_layout_needs_params_written_by_hand(build: Callable[[Path], None], da
         assert manifest["label"].value_counts().nunique() == 1
 
 
-@pytest.mark.parametrize("name", make_competition.SPECS)
+LARGE = "ranzcr-clip-catheter-line-classification"  # eleven labels, and images a second time in other files
+KNOWN = [pytest.param(name, marks=pytest.mark.slow if name == LARGE else ()) for name in make_competition.SPECS]
+
+
+@pytest.mark.parametrize("name", KNOWN)
 def test_a_known_competition_needs_params_written_by_hand(name: str, data: Path, checkout: Path) -> None:
     job = make_competition.make(name, data, data.parent / "answers")
     init.run(f"path:{data}")

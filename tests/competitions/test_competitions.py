@@ -42,7 +42,7 @@ def _small(path: Path) -> None:
 
 
 # Numbers, classes in folders, labels in columns; the others take a minute each and run with the slow tests.
-QUICK = ("petfinder-pawpularity-score", "plant-seedlings-classification", "ranzcr-clip-catheter-line-classification")
+QUICK = ("petfinder-pawpularity-score", "plant-seedlings-classification")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in SPECS])
