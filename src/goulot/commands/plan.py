@@ -43,20 +43,21 @@ def run(*, deadline: str | None = None, disk: str | None = None) -> None:
     console.print(f"{said}, one stage after the other and from scratch: what DVC or the feature store has takes none.")
     held = sum(cost.disk_bytes for cost in costs.read())
     free = shutil.disk_usage(layout.DATA).free + held  # what is there already need not find room
-    if deadline is None and disk is None and plan.disk_bytes(whole) <= free:
+    full = free if plan.disk_bytes(whole) > free else None
+    if deadline is None and disk is None and full is None:
         return
     best = plan.best(seconds=seconds, disk_bytes=min(room, free))
     if best is None:
         small = plan.least()
         raise GoulotError(
-            f"nothing fits {_limits(deadline, disk, free)}: the least, {_kept(small)}, takes some "
+            f"nothing fits {_limits(deadline, disk, full)}: the least, {_kept(small)}, takes some "
             f"{duration(plan.seconds(small))} and {size(plan.disk_bytes(small))}; allow more, or lower split.folds, "
             "extract.backbones.<name>.input_size or what learn.learners trains"
         )
     if best == whole:
-        console.print(f"All of it fits {_limits(deadline, disk, free)}.")
+        console.print(f"All of it fits {_limits(deadline, disk, full)}.")
         return
-    console.print(f"To fit {_limits(deadline, disk, free)}, keep {_kept(best)}: some "
+    console.print(f"To fit {_limits(deadline, disk, full)}, keep {_kept(best)}: some "
                   f"{duration(plan.seconds(best))}, {size(plan.disk_bytes(best))}. In params.yaml:")  # fmt: skip
     for line in _changes(whole, best):
         console.print(f"    {line}", highlight=False)
@@ -136,9 +137,11 @@ def _changes(whole: Choice, best: Choice) -> list[str]:
     return lines + (["finetune.networks: {}"] if whole.finetune and not best.finetune else [])
 
 
-def _limits(deadline: str | None, disk: str | None, free: int) -> str:
-    """Those that bind, in words."""
-    room = disk if disk is not None and _bytes(disk) <= free else f"the {size(free)} of disk that there are"
+def _limits(deadline: str | None, disk: str | None, free: float | None) -> str:
+    """Those that bind, in words; `free` is the disk that there is, where that is less than what is wanted."""
+    room = (
+        disk if free is None or (disk is not None and _bytes(disk) <= free) else f"the {size(free)} of disk there are"
+    )
     return " and ".join(filter(None, (deadline, room)))
 
 

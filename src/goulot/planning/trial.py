@@ -90,7 +90,7 @@ def _cut(folder: Path, manifest: pd.DataFrame, most: int, share: float) -> tuple
     Labels take turns, so that rare ones are in it: with one class alone there were nothing to fit.
     """
     order = pd.Series(np.random.default_rng(0).permutation(len(manifest)), index=manifest.index)
-    turn = order.groupby([manifest["split"], manifest["label"].astype(str)]).rank(method="first")
+    turn = order.groupby([manifest["split"], manifest["label"].fillna("").astype(str)]).rank(method="first")
     place = (turn * len(manifest) + order).groupby(manifest["split"]).rank(method="first")
     size = manifest.groupby("split")["split"].transform("size")
     wanted = np.ceil(size * most * share / len(manifest))
