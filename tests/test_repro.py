@@ -137,6 +137,7 @@ def test_a_blend_setting_runs_more_than_the_blend(clone: Clone) -> None:
     assert clone.repro() == {"blend", "review", "submit", "report"}
 
 
+@pytest.mark.slow
 def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
     clone.change(lambda document: document["learn"]["learners"].pop("lightgbm"))
     assert "learn@mlp" not in clone.repro()
@@ -148,6 +149,7 @@ def test_a_removed_learner_leaves_a_ghost(clone: Clone) -> None:
     assert clone.repro() == set()
 
 
+@pytest.mark.slow
 def test_without_a_fine_tuned_network_the_graph_cannot_run(clone: Clone) -> None:
     clone.change(lambda document: document["finetune"].update(networks={}))
     assert clone.repro() == {"blend", "review", "submit", "report"}

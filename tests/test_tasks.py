@@ -49,7 +49,7 @@ def _sample(columns: dict[str, str]) -> list[str]:
     return ids
 
 
-@pytest.mark.parametrize("task", CASES)
+@pytest.mark.parametrize("task", [pytest.param(t, marks=pytest.mark.slow if t == "multilabel" else ()) for t in CASES])
 def test_a_task_does_not_reach_a_submission_and_a_report(
     task: Task, ready: Workspace, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid, mse_loss
 from torch.optim.lr_scheduler import OneCycleLR
 
 from goulot import balance
@@ -130,6 +130,7 @@ def as_weights(weights: np.ndarray | None) -> Tensor | None:
 def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
     """The loss of a network's raw output (B, names): squared error of numbers, else cross-entropy.
 
+    Targets are class numbers (B,), or labels, numbers or shares of classes (B, names).
     With class weights nothing is smoothed: of a rare class, whose probability is divided by a large weight afterwards,
     smoothing would leave little. The sum is over the rows, not over their weights, which differ from batch to batch.
     """
@@ -138,8 +139,11 @@ def loss(task: Task, raw: Tensor, targets: Tensor, smoothing: float, weights: Te
     if task == "regression":
         return mse_loss(raw, targets)
     if task == "multilabel":
-        counts = None if weights is None else torch.where(targets > 0, weights[:, 1], weights[:, 0])
-        return binary_cross_entropy_with_logits(raw, targets * (1 - smoothing) + smoothing / 2, weight=counts)
+        if weights is None:
+            return binary_cross_entropy_with_logits(raw, targets * (1 - smoothing) + smoothing / 2)
+        absent, present = weights.T
+        likelihoods: Tensor = present * targets * logsigmoid(raw) + absent * (1 - targets) * logsigmoid(-raw)
+        return -likelihoods.mean()
     if weights is not None:
         return cross_entropy(raw, targets, weight=weights, reduction="sum") / len(targets)
     return cross_entropy(raw, targets, label_smoothing=smoothing)

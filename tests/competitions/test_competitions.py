@@ -41,8 +41,8 @@ def _small(path: Path) -> None:
     yaml.dump(document, path)
 
 
-# Numbers, classes in folders, labels in columns; the others take a minute each and run with the slow tests.
-QUICK = ("petfinder-pawpularity-score", "plant-seedlings-classification")
+# Classes in folders; the others take a minute each and run with the slow tests.
+QUICK = ("plant-seedlings-classification",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in SPECS])

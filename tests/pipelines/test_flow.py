@@ -59,6 +59,7 @@ def test_the_page_gets_the_graph_the_logs_and_the_artifacts(toy: Toy, api: Api, 
     assert "| 000 |" in found["summary"]["data"]
 
 
+@pytest.mark.slow
 def test_up_to_date_costs_no_process_and_the_run_cache_is_named(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
     toy.flow(**server_env)
     toy.forget_calls()
@@ -224,6 +225,7 @@ def test_an_interrupt_at_the_terminal_ends_the_stage(toy: Toy, server_env: dict[
     assert flow.wait(40) != 0
 
 
+@pytest.mark.slow
 def test_cancelling_a_run_from_a_terminal_ends_it_as_well(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
     toy.order("augment", "tree")
     flow = toy.start_flow("-S", "augment.views=5", **server_env)

@@ -113,7 +113,10 @@ def test_a_value_out_of_bounds_is_refused_by_the_server_with_the_reason(calm: Pa
     assert calm.toy.calls() == []
 
 
-@pytest.mark.parametrize("overrides", [{}, {"augment": {"views": 9}}], ids=["in place", "in a workspace"])
+@pytest.mark.parametrize("overrides", [
+    pytest.param({}, id="in place"),
+    pytest.param({"augment": {"views": 9}}, id="in a workspace", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_cancelling_ends_the_stage_and_the_next_run_goes_on(calm: Page, overrides: dict[str, Any]) -> None:
     calm.toy.order("audit" if not overrides else "augment", "tree")
     stage = "audit" if not overrides else "augment"
@@ -164,6 +167,7 @@ def test_links_open_and_nothing_else_of_the_checkout_is_served(calm: Page) -> No
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_a_person_fills_in_the_form_and_sees_the_result(calm: Page, chromium: str, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 

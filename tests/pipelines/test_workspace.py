@@ -97,6 +97,7 @@ def test_a_run_in_place_can_be_kept_too(toy: Toy, api: Api, server_env: dict[str
     assert toy.git("status", "--porcelain") == "?? dvc.lock\n"
 
 
+@pytest.mark.slow
 def test_a_shallow_clone_keeps_its_experiments(toy: Toy, server_env: dict[str, str]) -> None:
     commit_more(toy)
     clone = Toy(toy.root.with_name("clone"), toy.control)
@@ -144,6 +145,7 @@ def test_without_a_commit_the_fix_is_named(tmp_path: Path) -> None:
         git.head(tmp_path)
 
 
+@pytest.mark.slow
 def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy, server_env: dict[str, str]) -> None:
     done(toy)
     toy.order("augment", "tree")

@@ -1,4 +1,4 @@
-"""`goulot finetune <name>`: a network's last blocks trained on its kept maps, cross-fitted on the one ledger."""
+"""`goulot finetune <name>`: a network's last blocks, or all of it, trained on and cross-fitted on the one ledger."""
 
 import logging
 import shutil
@@ -11,14 +11,35 @@ import torch
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from goulot import backbones, balance, crossfit, features, finetuning, fitting, layout, ledger, probes, tails, training
-from goulot.artifacts import digest, file_sha256, read_json, write_table
+from goulot import (
+    augmentation,
+    backbones,
+    balance,
+    crossfit,
+    features,
+    finetuning,
+    fitting,
+    images,
+    layout,
+    ledger,
+    pixels,
+    probes,
+    stepping,
+    tails,
+    training,
+)
+from goulot.artifacts import digest, file_sha256, read_json, read_table, write_table
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
 from goulot.errors import ArtifactError, ParamsError, choices
-from goulot.finetuning import Device, Precision, Recipe, Tuner, Views
+from goulot.features import Maps
+from goulot.finetuning import Device, Precision, Tuner, Views
+from goulot.images import Shards
 from goulot.learners import Context
 from goulot.params import Section, members, parse, read
+from goulot.pixels import Pixels
+from goulot.stepping import Recipe
+from goulot.taps import INPUT
 
 log = logging.getLogger("goulot")
 
@@ -44,22 +65,21 @@ def run(params: Params, name: str) -> None:
     recipe, start = params.networks[name], time.monotonic()
     folder = layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
-    tail = tails.cut(_backbone(recipe, name), recipe.tap, f"finetune.networks.{name}.tap")
+    backbone, where = _backbone(recipe, name), f"finetune.networks.{name}"
+    tail = tails.cut(backbone, recipe.tap, f"{where}.tap")
+    whole = tails.cut(backbone, INPUT, f"{where}.whole") if recipe.whole else None
     rows, device = ledger.read(), finetuning.place(params.device)
-    dtype = finetuning.dtype(params.dtype, tail, device)
+    dtype = finetuning.dtype(params.dtype, whole or tail, device)
     if recipe.class_weight and rows.truth.target.task == "regression":
-        raise ParamsError(
-            f"finetune.networks.{name}.class_weight is for classes and labels, and the target is numbers; omit it"
-        )
-    maps = features.Features(rows.rows).maps(recipe.backbone, f"{recipe.tap}.map")
-    X = Views(maps, rows.rows["image"].to_numpy())
+        raise ParamsError(f"{where}.class_weight is for classes and labels, and the target is numbers; omit it")
+    X = _views(recipe, backbone, rows.rows, params.threads)
     kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, f"{dtype} on {device}"))
     made: dict[int, Tuner] = {}
 
     def make(context: Context) -> Tuner:
         fold = context.seed - params.seed
         made[fold] = Tuner(recipe, tail, context, device=device, dtype=dtype, checkpoints=kept,
-                           label=f"finetune {name}, fold {fold}")  # fmt: skip
+                           label=f"finetune {name}, fold {fold}", whole=whole)  # fmt: skip
         return made[fold]
 
     with threadpool_limits(params.threads):
@@ -72,6 +92,22 @@ def run(params: Params, name: str) -> None:
         write_table(layout.attention(name), pd.concat(found))
     kept.clear()
     log.info("fine-tuned %s in %s on %s and %.0f s: %s", name, dtype, device, time.monotonic() - start, scores)
+
+
+def _views(recipe: Recipe, backbone: Backbone, rows: pd.DataFrame, threads: int) -> Views:
+    """The rows' maps, and their images where the training wants them, whose input need not be kept as a map."""
+    image = rows["image"].to_numpy()
+    if not recipe.whole and recipe.tap != INPUT:
+        return Views(_maps(recipe, rows), image)
+    manifest = read_table(layout.MANIFEST)
+    plan = rows[["image_id", "view"]].merge(read_table(layout.VIEWS), how="left", validate="one_to_one")
+    plan = plan.merge(manifest[["image_id", "shard", "row"]], how="left", validate="many_to_one")
+    pixels = Pixels(Shards(layout.SHARDS, manifest), plan, backbone.preprocessing, threads)
+    return Views(pixels if recipe.tap == INPUT else _maps(recipe, rows), image, pixels)
+
+
+def _maps(recipe: Recipe, rows: pd.DataFrame) -> Maps:
+    return features.Features(rows).maps(recipe.backbone, f"{recipe.tap}.map")
 
 
 def _attention(tuner: Tuner, rows: pd.DataFrame, fold: int, X: Views) -> pd.DataFrame | None:
@@ -106,6 +142,7 @@ def _key(params: Params, recipe: Recipe, engine: str) -> str:
     """A digest of all that the result depends on, the code among it."""
     own = layout.features(recipe.backbone)
     read = [layout.MANIFEST, layout.TARGET, layout.VIEWS, layout.FOLDS, own / "rows.parquet", own / "meta.json"]
-    code = [Path(str(module.__file__)) for module in (balance, crossfit, finetuning, fitting, probes, tails, training)]
+    modules = (augmentation, balance, crossfit, finetuning, fitting, images, pixels, probes, stepping, tails, training)
+    code = [Path(str(module.__file__)) for module in modules]
     shared = [params.seed, params.threads, engine, torch.__version__]
     return digest(recipe.model_dump(), shared, [file_sha256(path) for path in (*read, *code)])
