@@ -66,7 +66,7 @@ class Run:
         self.epoch = 0
         self.meter, self.losses, self._task = Meter(task), list[tuple[int, float, float]](), task
         self._network, self._epochs = network, recipe.epochs
-        self._optimizer = AdamW(_groups(network, recipe))
+        self._optimizer = AdamW(_groups(network, recipe), fused=True)
         rates = [group["lr"] for group in self._optimizer.param_groups]
         self._schedule = OneCycleLR(self._optimizer, rates, total_steps=max(1, recipe.epochs * steps))
         decay = 1 - 1 / max(1.0, recipe.average * steps)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from goulot.learners import Context, Estimator
 from goulot.recipes import MapRecipe
-from goulot.training import MapEnsemble
+from goulot.training import Dropout, MapEnsemble
 
 
 class Params(MapRecipe):
@@ -21,7 +21,7 @@ class Recurrent(nn.Module):
     def __init__(self, channels: int, outputs: int, params: Params) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.drop = nn.Dropout(params.dropout)
+        self.drop = Dropout(params.dropout)
         self.recur = nn.GRU(channels, params.hidden, batch_first=True, bidirectional=True)
         self.classify = nn.Linear(2 * params.hidden, outputs)
 

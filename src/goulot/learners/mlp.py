@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from goulot.learners import Context, Estimator
 from goulot.recipes import Recipe
-from goulot.training import Ensemble
+from goulot.training import Dropout, Ensemble
 
 
 class Params(Recipe):
@@ -52,8 +52,8 @@ class Mlp:
     def _head(self, width: int) -> nn.Module:
         p = self._params
         return nn.Sequential(
-            nn.Dropout(p.dropout), nn.Linear(width, p.hidden), nn.ReLU(),
-            nn.Dropout(p.dropout), nn.Linear(p.hidden, len(self._context.target.names)),
+            Dropout(p.dropout), nn.Linear(width, p.hidden), nn.ReLU(),
+            Dropout(p.dropout), nn.Linear(p.hidden, len(self._context.target.names)),
         )  # fmt: skip
 
 
