@@ -5,7 +5,7 @@
 In a workspace in which the sample was run up to `rank`. Each column alone is given to the learner `logistic`, cross-
 fitted on the ledger, its test predictions scored by the sample's hidden answers, which no stage reads. Printed are
 Kendall's rank correlations of the measures with those final scores, and the scores of stacks: all columns, those that
-`rank` chose, and as many channels of the columns that cost most.
+`rank` chose, and as many channels of those that LogME puts first or that cost most.
 """
 
 import argparse
@@ -42,10 +42,12 @@ def main() -> None:
         print(f"{title:20}{taus[0]:6.2f}{taus[1]:8.2f}")
     print("\nlog-loss of a stack, out of fold and on the test part")
     most = params.read()["rank"]["max_channels"]
-    by_size = ranking.choose(table, "multiply_adds", max_channels=most, max_multiply_adds=None)
-    chosen = features.read_choice(layout.CHOICE)[ranking.ALL]
-    every = list(zip(table["backbone"], table["column"], strict=True))
-    for title, columns in {"chosen by rank": chosen, "chosen by size": by_size, "all": every}.items():
+    stacks = {"chosen by rank": features.read_choice(layout.CHOICE)[ranking.ALL]}
+    for measure in ("logme", "multiply_adds"):
+        columns = ranking.choose(table, measure, max_channels=most, max_multiply_adds=None)
+        stacks[f"chosen by {MEASURES[measure]}"] = columns
+    stacks["all"] = list(zip(table["backbone"], table["column"], strict=True))
+    for title, columns in stacks.items():
         values = scores(columns)
         print(f"{title:20}{values['oof']:8.4f}{values['test']:8.4f}   {len(columns)} columns", flush=True)
 

@@ -54,7 +54,7 @@ class Params(Section):
     networks: dict[str, Recipe] = Field(
         {},
         description="what is trained, by a name of yours",
-        examples=[{"lite1": {"backbone": "lite1", "tap": "s4"}, "lite0": None}],
+        examples=[{"lite2": {"backbone": "lite2", "tap": "s4"}, "lite0": None}],
     )
 
 
