@@ -21,6 +21,7 @@ FAMILIES = {
     "extract": ("backbones", layout.features),
     "learn": ("learners", layout.learned),
     "finetune": ("networks", layout.finetuned),
+    "prune": ("networks", layout.pruned),
 }
 EXTRA = {"report": {f"src/goulot/templates/report.{kind}" for kind in ("css", "html", "js")}}
 LISTS = {
@@ -30,7 +31,8 @@ LISTS = {
 }
 DVC = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-PARAMS["finetune"]["networks"].setdefault("any", {"backbone": next(iter(PARAMS["extract"]["backbones"]))})
+for _stage in ("finetune", "prune"):
+    PARAMS[_stage]["networks"].setdefault("any", {"backbone": next(iter(PARAMS["extract"]["backbones"]))})
 
 
 def _resolved() -> dict[str, dict[str, Any]]:
@@ -198,7 +200,7 @@ def test_a_changed_setting_would_not_run_its_stage(name: str) -> None:
         model: type[Section] = importlib.import_module(f"goulot.stages.{stage}").Params
         expected = {f"{stage}.{key}" for key in model.model_fields if key != family}
         expected.add(f"{stage}.{family}.{member}")
-        if stage == "finetune":
+        if stage in ("finetune", "prune"):
             expected.add(f"extract.backbones.{PARAMS[stage][family][member]['backbone']}")
     assert set(STAGES[name]["params"]) == expected
 

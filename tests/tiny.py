@@ -133,6 +133,7 @@ def params(competition: Path) -> dict[str, Any]:
             }
         },
         "finetune": {"networks": {}},
+        "prune": {"networks": {}},
         "blend": {"rounds": 5, "bags": 2, "methods": ["greedy"]},
         "review": {},
         "submit": {},

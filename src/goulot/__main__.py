@@ -34,7 +34,7 @@ def _environment() -> dict[str, str]:
         # An isolated run (dvc exp run --temp, a worktree) must not run the code of the checkout that was installed.
         changes["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own.parent), os.environ.get("PYTHONPATH")]))
     if (
-        sys.argv[1:2] in (["extract"], ["learn"], ["finetune"], ["rank"], ["plan"])
+        sys.argv[1:2] in (["extract"], ["learn"], ["finetune"], ["prune"], ["rank"], ["plan"])
         and platform.libc_ver()[0] == "glibc"
     ):
         changes.update({name: value for name, value in {**ALLOCATOR, **OPENMP}.items() if name not in os.environ})

@@ -28,6 +28,7 @@ FAMILIES = {
     "extract": ("BACKBONE", "Compute a backbone's bottleneck features."),
     "learn": ("LEARNER", "Cross-fit a learner on the stacked features."),
     "finetune": ("NETWORK", "Train a network's last blocks on its kept maps, cross-fitted."),
+    "prune": ("NETWORK", "Take the channels out of a network that the task's images do not need."),
 }
 
 log = logging.getLogger("goulot")

@@ -17,6 +17,7 @@ SPLIT = DATA / "split"
 RANK = DATA / "rank"
 LEARN = DATA / "learn"
 FINETUNE = DATA / "finetune"
+PRUNE = DATA / "prune"
 BLEND = DATA / "blend"
 REVIEW = DATA / "review"
 SUBMIT = DATA / "submit"
@@ -95,6 +96,21 @@ def finetuned(network: str) -> Path:
 def attention(network: str) -> Path:
     """Where a fine-tuned network found what it predicts of each training image, if it can tell."""
     return finetuned(network) / "attention.parquet"
+
+
+def pruned(network: str) -> Path:
+    """The folder of one pruned network and its numbers."""
+    return PRUNE / network
+
+
+def pruned_weights(network: str) -> Path:
+    """A pruned network, as `file:` weights of `extract`; not there where the original was kept."""
+    return pruned(network) / "network.safetensors"
+
+
+def speed(network: str) -> Path:
+    """How many images a second a network took before and after it was pruned, for people only."""
+    return STATE / "times" / f"speed of prune@{network}.json"
 
 
 def checkpoints(network: str) -> Path:

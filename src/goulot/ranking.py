@@ -41,7 +41,7 @@ def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target, *, alp
 
 def beside(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target) -> dict[str, float]:
     """What other measures say of a column, from at most 2,000 rows: `knn`, scored as the probe is, and `logme`."""
-    rows = _spread(len(X), ROWS)
+    rows = spread(len(X), ROWS)
     X, y, fold = X[rows], y[rows], fold[rows]
     truth = np.eye(len(target.names))[y] if target.task in ("binary", "multiclass") else y.reshape(len(y), -1)
     found = transferability.neighbours(X, truth.astype(float), fold)
@@ -60,7 +60,7 @@ def redundancy(grams: Sequence[np.ndarray], score: Sequence[float]) -> list[floa
 
 def sketch(X: np.ndarray) -> np.ndarray:
     """What `redundancy` compares, from at most 500 rows."""
-    return transferability.gram(X[_spread(len(X), ALIGNED_ROWS)])
+    return transferability.gram(X[spread(len(X), ALIGNED_ROWS)])
 
 
 def agreement(table: pd.DataFrame) -> dict[str, float]:
@@ -70,7 +70,7 @@ def agreement(table: pd.DataFrame) -> dict[str, float]:
     return {name: tau if np.isfinite(tau) else 0.0 for name, tau in taus.items()}
 
 
-def _spread(count: int, most: int) -> np.ndarray:
+def spread(count: int, most: int) -> np.ndarray:
     """Row numbers, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 

@@ -93,7 +93,9 @@ class Tapped(nn.Module):
         if output.dim() == 3:
             return "tokens"
         channels = self._channels.get(self._stages.get(tap, ""))
-        if (output.shape[1] == channels) != (output.shape[3] == channels):  # some networks' stages are not as their end
+        # A pruned map may be as wide as its stage had channels; only of (B, H, W, C) are the first two sides equal.
+        last = output.shape[3] == channels and output.shape[1] == output.shape[2]
+        if (output.shape[1] == channels) != last:  # some networks' stages are not as their end
             return "map" if output.shape[1] == channels else "map-last"
         return "map-last" if self._channels_last and tap != INPUT else "map"
 

@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from goulot import licences, networks
+from goulot import layout, licences, networks, pruned
 from goulot.artifacts import file_sha256
 from goulot.errors import WeightsError
 
@@ -53,7 +53,8 @@ def find(model: str, source: str, where: str, *, fetch: bool = True) -> Source:
     if kind == "file":
         path = Path(place).expanduser()
         if not path.is_file():
-            raise WeightsError(f"{where}: {path} is not there")
+            fix = f"; dvc repro {path.parts[1]}@{path.parts[2]} writes it" if _staged(path) else ""
+            raise WeightsError(f"{where}: {path} is not there{fix}")
         return Source(path, None)
     if kind == "package":
         return _packaged(place, where)
@@ -66,8 +67,11 @@ def load(model: str, source: str, where: str, *, input_size: int | None = None, 
     if file is None:
         return networks.settled(networks.create(model, input_size=input_size), input_size)
     if sha256 is not None and (found := file_sha256(file)) != sha256.lower():
-        raise WeightsError(f"{where}: {file.name} has the hash {found}, not {sha256}; bring the right file")
-    state = read_state(file, where)
+        fix = f"set sha256 to it if {file.parts[1]} wrote the file anew, else " if _staged(file) else ""
+        raise WeightsError(f"{where}: {file.name} has the hash {found}, not {sha256}; {fix}bring the right file")
+    cut, state = pruned.read(file, where), read_state(file, where)
+    if cut is not None:
+        return _pruned(model, cut, state, file, where, input_size, sha256)
     if model in networks.OTHERS:
         return _own_state(model, state, file, where, input_size)
     if source in ("hub", "timm"):
@@ -132,6 +136,11 @@ def read_state(path: Path, where: str) -> dict[str, Tensor]:
     if not isinstance(state, Mapping):
         raise WeightsError(f"{where}: {path.name} holds no state dict")
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _staged(path: Path) -> bool:
+    """Whether a stage writes it, as data/<stage>/<member>/<file>."""
+    return layout.DATA in path.parents and len(path.parts) == 4
 
 
 def _packaged(module: str, where: str) -> Source:
@@ -209,6 +218,17 @@ def _torchvision(model: str, where: str, fetch: bool) -> Source:
             f"{where}: {path} is another file, its hash does not begin with {wanted}; remove it and fetch it again"
         )
     return Source(path, config["license"])
+
+
+def _pruned(model: str, cut: pruned.Cut, state: dict[str, Tensor], file: Path, where: str, input_size: int | None,
+            sha256: str | None) -> nn.Module:  # fmt: skip
+    """A network that `prune` wrote: no dependency of `extract`, so that its hash alone ties the features to it."""
+    place = where.removesuffix(".weights")
+    if sha256 is None:
+        raise WeightsError(f"{where}: {file.name} is a pruned network; set {place}.sha256: {file_sha256(file)}")
+    if model != cut.model:
+        raise WeightsError(f"{where}: {file.name} is a pruned {cut.model}; set {place}.model: {cut.model}")
+    return pruned.narrowed(networks.create(model, input_size=input_size), cut, state, file.name, where)
 
 
 def _own_state(model: str, state: dict[str, Tensor], file: Path, where: str, input_size: int | None) -> nn.Module:
