@@ -1,12 +1,14 @@
 """`goulot describe`: the depths at which a network can be read, and what each costs."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from goulot import networks, params
+from goulot import networks, params, pruned
 from goulot.backbones import Backbone, BackboneParams, load
 from goulot.params import Section
 from goulot.receptive import Span, fields
@@ -95,9 +97,17 @@ def _load(name: str, known: dict[str, BackboneParams], input_size: int | None) -
     else:
         networks.check(name, f"{name} is neither in extract.backbones nor a network; it")
         settings = BackboneParams(model=name, weights="random")
-    # The costs do not depend on the weights, which need not be here.
-    return load(name, settings.model_copy(update={"weights": "random", "sha256": None, "taps": None, "maps": [],
-                                                  "input_size": input_size or settings.input_size}))  # fmt: skip
+    update: dict[str, Any] = {"taps": None, "maps": [], "input_size": input_size or settings.input_size}
+    if not _narrow(settings.weights, name):  # the costs do not depend on the weights, which need not be here
+        update |= {"weights": "random", "sha256": None}
+    return load(name, settings.model_copy(update=update))
+
+
+def _narrow(source: str, name: str) -> bool:
+    """Whether the weights are those of a pruned network."""
+    kind, _, place = source.partition(":")
+    path = Path(place).expanduser()
+    return kind == "file" and path.is_file() and pruned.read(path, f"extract.backbones.{name}.weights") is not None
 
 
 def _short(number: int) -> str:
