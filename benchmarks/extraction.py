@@ -1,11 +1,13 @@
 """Extraction on this machine: images a second, as ratios of things measured in one run.
 
     python benchmarks/extraction.py [--images 1000] [--model resnet50] [--batch 32] [--set extract.dtype=bfloat16]
+    python benchmarks/extraction.py --jpeg --images 24000 --model resnet50 --repeats 1    # on a GPU
 
-For each default backbone (or one timm network with random weights):
+For each default backbone (or one timm network with random weights), on the sample's images, or with `--jpeg` on cuts of
+scikit-learn's two photographs, 500 x 375 pixels at quality 90:
 
 - plain: the loop that most people write: a timm model in eval mode, float32, a DataLoader with two workers, timm's
-  own transform, the pooled features of the last layer;
+  own transform, the pooled features of the last layer, on 2,000 images at most;
 - end to end: `goulot extract` from an empty store, the images as they are (no views), every tap; without loading the
   network and the one-off trial that settles the engine;
 - limit: 1 / (1/decode + 1/forward), each measured alone, since on a CPU both share the cores (on a GPU the slower);
@@ -24,13 +26,19 @@ import sys
 import tempfile
 import time
 from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from ruamel.yaml import YAML
+from sklearn.datasets import load_sample_images
 
 ROOT = Path(__file__).resolve().parents[1]
+PLAIN = 2000
 
 
 def main() -> None:
@@ -40,6 +48,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32, help="of the plain loop")
     parser.add_argument("--model", help="a timm network with random weights instead of the default backbones")
+    parser.add_argument("--jpeg", action="store_true", help="JPEG photographs instead of the sample's images")
     parser.add_argument("--set", action="append", default=[], help="a param, e.g. extract.dtype=bfloat16")
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -49,7 +58,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         names = prepare(args)
-        print(f"{processor()}, {args.images:,} images of the sample, plain loop in batches of {args.batch}")
+        what = "photographs" if args.jpeg else "images of the sample"
+        print(f"{processor()}, {args.images:,} {what}, plain loop in batches of {args.batch}")
         print("backbone  plain   end to end  ratio   decode  forward  share of the limit  least cosine  engine")
         for name in names:
             rates = [{kind: measured(kind, name, args.batch) for kind in ("plain", "ours", "alone")}
@@ -60,7 +70,13 @@ def main() -> None:
 def prepare(args: argparse.Namespace) -> list[str]:
     """Write params.yaml and the stages before `extract`; return the backbones' names."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
-    params["fetch"]["limit"] = args.images
+    if args.jpeg:
+        photographs(Path("photographs"), args.images)
+        params["fetch"] = {"source": "path:photographs", "watch": "photographs"}
+        train = {"table": "train.csv", "id": "id", "label": "label", "image": "train/{id}.jpg"}
+        params["ingest"] |= {"train": train, "test": None, "threads": len(os.sched_getaffinity(0))}
+    else:
+        params["fetch"]["limit"] = args.images
     params["augment"]["views"] = 0
     if args.model:
         params["extract"]["backbones"] = {args.model: {"model": args.model, "weights": "random"}}
@@ -72,6 +88,31 @@ def prepare(args: argparse.Namespace) -> list[str]:
     for stage in ("fetch", "ingest", "augment"):
         goulot(stage)
     return list(params["extract"]["backbones"])
+
+
+def photographs(folder: Path, count: int) -> None:
+    """Write train.csv and train/*.jpg, cuts of the two photographs that scikit-learn ships."""
+    (folder / "train").mkdir(parents=True)
+    with ProcessPoolExecutor() as workers:
+        list(workers.map(photograph, (folder / "train" / f"{i}.jpg" for i in range(count)), range(count), chunksize=64))
+    (folder / "train.csv").write_text("id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(count)))
+
+
+def photograph(path: Path, number: int) -> None:
+    """Write a cut of the photograph of the number's parity, at a place and size of its own."""
+    image = photos()[number % 2]
+    rng = np.random.default_rng(number)
+    height = int(rng.integers(200, 427))
+    width = height * 4 // 3
+    y, x = rng.integers(0, 427 - height), rng.integers(0, 640 - width)
+    cut = image.crop((x, y, x + width, y + height)).resize((500, 375), Image.Resampling.BICUBIC)
+    cut.save(path, quality=90)
+
+
+@cache
+def photos() -> list[Image.Image]:
+    """Both, 640 x 427 pixels."""
+    return [Image.fromarray(pixels) for pixels in load_sample_images().images]
 
 
 def goulot(*arguments: str) -> str:
@@ -122,33 +163,34 @@ def row(name: str, rates: list[dict[str, dict[str, Any]]]) -> None:
 
 def cosine(name: str) -> float:
     """Least cosine similarity of the head's features to those that the plain loop left."""
-    import numpy as np
     import pandas as pd
 
     ids = pd.read_parquet(f"data/extract/{name}/rows.parquet")["image_id"]
     plain = dict(zip(np.load("plain-ids.npy"), np.load("plain.npy"), strict=True))
-    one = np.load(f"data/extract/{name}/head.npy").astype(float)
-    other = np.stack([plain[image_id] for image_id in ids]).astype(float)
+    known = ids.isin(plain.keys()).to_numpy()
+    one = np.load(f"data/extract/{name}/head.npy")[known].astype(float)
+    other = np.stack([plain[image_id] for image_id in ids[known]]).astype(float)
     return float(((one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).min())
 
 
 def processor() -> str:
-    """The CPU and its cores."""
+    """The CPU and its cores, and the GPU where there is one."""
+    import torch
+
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores"
+    cpu = f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores"
+    return f"{cpu}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else cpu
 
 
 def plain(name: str, batch: int) -> dict[str, float]:
     """The loop that most people write."""
-    import numpy as np
     import pandas as pd
     import torch
-    from PIL import Image
     from timm.data import create_transform, resolve_data_config
     from torch.utils.data import DataLoader, Dataset
 
-    manifest = pd.read_parquet("data/ingest/manifest.parquet")
+    manifest = pd.read_parquet("data/ingest/manifest.parquet").head(PLAIN)
     files = [f"data/raw/{file}" for file in manifest["file"]]
     model = backbone(name).network.model.eval()
     transform = create_transform(**resolve_data_config({}, model=model))

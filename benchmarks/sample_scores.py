@@ -1,6 +1,6 @@
 """The sample's test scores with the parameters of params.yaml, over several seeds of its split.
 
-    python benchmarks/sample_scores.py [--seeds 5] [--source sample:elpv-modules] [--modules] [--preset quick]
+    python benchmarks/sample_scores.py [--seeds 5] [--jobs 1] [--source sample:elpv-modules] [--modules] [--preset P]
 
 Each seed is a run of its own in a temporary folder, from `goulot fetch` to `goulot score`. Features come from the
 shared store, so that they are computed once: an image's features do not depend on which side of the split it fell.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def main() -> None:
     """Run the seeds and print a line each, then mean and standard deviation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds that run side by side")
     parser.add_argument("--source", choices=["sample:elpv", "sample:elpv-modules"], default="sample:elpv")
     parser.add_argument("--modules", action="store_true", help="the folds of all modules instead of test parts")
     parser.add_argument("--preset", choices=preset.NAMES, help="else params.yaml as it is")
@@ -49,10 +51,12 @@ def main() -> None:
         if args.modules:
             rows = run_modules(folder / "modules", args.preset)
             print(f"all modules ({time.monotonic() - start:.0f} s)", flush=True)
-        for seed in range(0 if args.modules else args.seeds):
-            start = time.monotonic()
-            rows.append(run_seed(folder / str(seed), args.source, seed, args.preset))
-            print(f"seed {seed}: {_said(rows[-1])} ({time.monotonic() - start:.0f} s)", flush=True)
+        else:
+            with ThreadPoolExecutor(args.jobs) as jobs:
+                seeds = jobs.map(lambda n: run_seed(folder / str(n), args.source, n, args.preset), range(args.seeds))
+                for seed, scores in enumerate(seeds):
+                    rows.append(scores)
+                    print(f"seed {seed}: {_said(scores)} ({time.monotonic() - start:.0f} s)", flush=True)
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
         print(f"{metrics.METRICS[name].title}: {values.mean():.4f} +- {values.std(ddof=1):.4f}, {len(values)} {what}")
@@ -73,7 +77,7 @@ def run_seed(folder: Path, source: str, seed: int, name: str | None) -> dict[str
     answers = sample.answers(seed=seed, limit=None)
     alone = {"@".join(member): _log_loss(folder / "data" / member[0] / member[1], answers) for member in members}
     best = min(alone, key=alone.__getitem__)
-    print(f"    the best member on the test part: {best}, log-loss {alone[best]:.4f}", flush=True)
+    print(f"    seed {seed}: the best member on the test part is {best}, log-loss {alone[best]:.4f}", flush=True)
     return score(folder / "data/submit/submission.csv", answers)
 
 
@@ -82,6 +86,7 @@ def run_modules(folder: Path, name: str | None) -> list[dict[str, float]]:
     laid = folder / "all"
     laid.mkdir(parents=True)
     elpv.lay_out(laid, elpv_modules.partition(seed=0, limit=None).assign(split="train"), known=["type", "group"])
+    (laid / "sample_submission.csv").unlink()  # of no rows, since there is nothing to predict
     params = settings(name)
     params["fetch"] |= {"source": f"path:{laid}", "watch": str(laid)}
     params["ingest"]["train"]["group"] = "group"

@@ -242,6 +242,31 @@ def test_a_gpu_computes_other_features_than_a_cpu(ready: Workspace) -> None:
         assert np.corrcoef(mine.ravel().astype(float), theirs.ravel().astype(float))[0, 1] > 0.999
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_full_gpu_ends_the_run(ready: Workspace) -> None:
+    free, total = torch.cuda.mem_get_info()
+    ready.params["extract"] |= {"device": "cuda", "batch": 4096, "runtime": "torch"}
+    torch.cuda.set_per_process_memory_fraction(min(free, 2**30) / total)
+    try:
+        ready.run("extract tiny")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert read_json(layout.features("tiny") / "meta.json")["engine"]["batch"] < 4096
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("runtime", ["torch", "compile"])
+def test_a_gpu_computes_other_features_again(ready: Workspace, runtime: str) -> None:
+    ready.params["extract"] |= {"device": "cuda", "runtime": runtime}
+    ready.run("extract tiny")
+    first = features()
+    shutil.rmtree(layout.store())
+    ready.run("extract tiny")
+    assert features() == first
+
+
 def test_output_holds_a_clock_or_a_host(ready: Workspace) -> None:
     text = (layout.features("tiny") / "meta.json").read_text()
     assert os.uname().nodename not in text

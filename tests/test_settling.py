@@ -35,7 +35,11 @@ def network(model: str = "test_efficientnet", size: int | None = 64, weights: st
     return load("tiny", BackboneParams(model=model, weights=weights, input_size=size))
 
 
-def pixels(count: int, size: int = 64) -> Tensor:
+def pixels(engine: Engine) -> Tensor:
+    return drawn(engine.batch)
+
+
+def drawn(count: int, size: int = 64) -> Tensor:
     values = np.random.default_rng(0).integers(0, 256, (count, size // 8, size // 8, 3), dtype=np.uint8)
     return torch.from_numpy(values.repeat(8, axis=1).repeat(8, axis=2))
 
@@ -58,7 +62,11 @@ def least(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     )  # fmt: skip
 
 
-def untried(_rows: int) -> Tensor:
+def small(engine: Engine) -> Tensor:
+    return drawn(engine.batch, 32)
+
+
+def untried(_engine: Engine) -> Tensor:
     raise AssertionError("a trial was made")
 
 
@@ -116,7 +124,7 @@ def test_sixteen_bits_are_taken_where_features_do_not_hold_in_them(
     for backbone, dtype in ((cancelling, "float32"), (network("lenet5", 32), "bfloat16")):
         params = auto(runtime="torch")
         kept = engines.record(params, backbone, tmp_path)
-        assert settling.settle(params, backbone, kept, 100, lambda n: pixels(n, 32)).dtype == dtype
+        assert settling.settle(params, backbone, kept, 100, small).dtype == dtype
         assert (kept.read()[1]["trial"]["bfloat16 by torch"]["least_cosine"] >= settling.AGREES) is (dtype != "float32")
     assert "not exact enough" in caplog.text
 
@@ -125,7 +133,7 @@ def test_bfloat16_that_was_asked_for_is_given_without_a_word(
     cancelling: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     params = auto(dtype="bfloat16", runtime="torch")
-    for trial in (lambda n: pixels(n, 32), untried):  # also where it was settled before
+    for trial in (small, untried):  # also where it was settled before
         caplog.clear()
         assert (
             settling.settle(params, cancelling, engines.record(params, cancelling, tmp_path), 9, trial).dtype
@@ -169,7 +177,7 @@ def test_a_runtime_as_exact_as_torch_is_passed_over_where_bfloat16_was_asked_for
     monkeypatch.setattr(settling, "FASTER", 0.0)
     params = auto(dtype="bfloat16")
     kept = engines.record(params, cancelling, tmp_path)
-    assert settling.settle(params, cancelling, kept, 100, lambda n: pixels(n, 32)).runtime == "openvino"
+    assert settling.settle(params, cancelling, kept, 100, small).runtime == "openvino"
     assert kept.read()[1]["trial"]["bfloat16 by openvino"]["least_cosine"] < settling.AGREES
 
 
@@ -204,7 +212,7 @@ def test_a_candidate_is_made_ready_more_than_once(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(("model", "size"), [("test_efficientnet", 64), ("test_vit", 160)])
 def test_openvino_computes_other_features_than_torch(model: str, size: int) -> None:
     backbone = network(model, size)
-    wanted, given = columns(backbone), pixels(4, size)
+    wanted, given = columns(backbone), drawn(4, size)
     exact, reader = PLAIN.reader(backbone, wanted)(given), replace(PLAIN, runtime="openvino").reader(backbone, wanted)
     found, turned = reader(given), reader(given.flip(0))
     assert least(exact, found) >= 0.99999
@@ -216,7 +224,7 @@ def test_openvino_computes_other_features_than_torch(model: str, size: int) -> N
 @pytest.mark.parametrize(("model", "size"), [("test_resnet", 64), ("test_efficientnet", 64), ("test_vit", 160)])
 def test_a_compiled_network_computes_other_features_than_torch(model: str, size: int) -> None:
     backbone = network(model, size)
-    wanted, given = columns(backbone), pixels(4, size)
+    wanted, given = columns(backbone), drawn(4, size)
     exact, reader = PLAIN.reader(backbone, wanted)(given), replace(PLAIN, runtime="compile").reader(backbone, wanted)
     assert least(exact, reader(given)) >= 0.99999
     turned = reader(given.flip(0))  # a second batch, with nothing left over from the first

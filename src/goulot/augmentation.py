@@ -33,6 +33,11 @@ class View:
     quarter_turns: int = 0  # counter-clockwise, after the network's own resize and crop
     flip: bool = False  # left to right, after the turns
 
+    @property
+    def posed(self) -> bool:
+        """Whether nothing but turns and flips makes it."""
+        return self == View(quarter_turns=self.quarter_turns, flip=self.flip)
+
 
 @dataclass(frozen=True)
 class Policy:

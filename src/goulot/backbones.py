@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+import torch
 from PIL import Image
 from pydantic import Field, field_validator
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, Resize, v2
 
 from goulot import networks, weights
 from goulot.errors import ParamsError, choices
 from goulot.params import Section
 from goulot.taps import INPUT, Tap, Tapped, find_taps
 
+Resizer = Literal["pillow", "torch"]
+QUICK = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
 METHOD = 1  # raised where this code comes to give other features for the same weights and images: the store outlives it
 
 
@@ -51,13 +56,31 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def resize(self) -> Callable[[Image.Image], Tensor]:
-        """Timm's own evaluation transform without its normalisation: RGB image -> uint8 (3, H, W)."""
-        transform: Callable[[Image.Image], Tensor] = create_transform(
+    def resize(self, by: Resizer = "pillow") -> Callable[[Image.Image], Tensor]:
+        """Timm's own evaluation transform without its normalisation: RGB image -> uint8 (3, H, W).
+
+        By torch it takes less than half the time, and here and there a pixel is rounded otherwise; what torch has no
+        like of stays with Pillow.
+        """
+        if by == "torch" and (quick := self.quick()) is not None:
+            return lambda image: quick(torch.from_numpy(np.array(image)).permute(2, 0, 1))  # channels last in memory
+        return self._transform()  # type: ignore[no-any-return]
+
+    def quick(self) -> Callable[[Tensor], Tensor] | None:
+        """The transform by torch, of uint8 (..., 3, H, W), None where torch has no like of it."""
+        first, *rest = self._transform().transforms
+        if not isinstance(first, Resize) or first.interpolation not in QUICK:
+            return None
+        quick: Callable[[Tensor], Tensor] = v2.Compose(
+            [v2.Resize(first.size, first.interpolation, antialias=True), *rest]
+        )
+        return quick
+
+    def _transform(self) -> Any:
+        return create_transform(
             input_size=(3, self.input_size, self.input_size), interpolation=self.interpolation,
             crop_pct=self.crop_pct, crop_mode=self.crop_mode, normalize=False,
         )  # fmt: skip
-        return transform
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ import torch
 from pydantic import Field
 
 from goulot.artifacts import digest, read_json, write_json
-from goulot.backbones import Backbone
+from goulot.backbones import Backbone, Resizer
 from goulot.errors import ArtifactError, ParamsError
 from goulot.params import Section
 from goulot.runtimes import Reader, Runtime, available, load
 
 log = logging.getLogger("goulot")
+
+Decoder = Literal["threads", "gpu"]
 
 
 class EngineParams(Section):
@@ -53,14 +55,22 @@ class Engine:
     batch: int
     threads: int
     runtime: Runtime = "torch"
+    resizer: Resizer = "pillow"
+    decoder: Decoder = "threads"  # of JPEGs
 
     def key(self) -> dict[str, Any]:
         """What a feature's last bits depend on. Every batch has the same size, the last one is filled up."""
         return asdict(self)
 
-    def reader(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]]) -> Reader:
+    def reader(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]], gpu: int = 0) -> Reader:
         """The network made ready to give `columns`: by name, a tap and a pooling, or `map` for all of it."""
-        return load(self.runtime, backbone, columns, self.device, self.dtype, self.batch, self.threads)
+        device = f"cuda:{gpu}" if self.device == "cuda" else self.device
+        return load(self.runtime, backbone, columns, device, self.dtype, self.batch, self.threads)
+
+    def readers(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]]) -> list[Reader]:
+        """One for each device that shares the work: every GPU of the machine, or its processor."""
+        count = torch.cuda.device_count() if self.device == "cuda" else 1
+        return [self.reader(backbone, columns, gpu) for gpu in range(count)]
 
     def halved(self, backbone: str) -> "Engine":
         """The same with half the batch, for a device that ran out of memory. Raises ParamsError at a single image."""
@@ -74,7 +84,10 @@ class Engine:
         return replace(self, batch=self.batch // 2)
 
     def __str__(self) -> str:
-        return f"{self.dtype} on {self.device} by {self.runtime}, batches of {self.batch}, {self.threads} threads"
+        decoded = ", JPEGs decoded on the GPU" if self.decoder == "gpu" else ""
+        return (
+            f"{self.dtype} on {self.device} by {self.runtime}, batches of {self.batch}, {self.threads} threads{decoded}"
+        )
 
 
 @dataclass(frozen=True)

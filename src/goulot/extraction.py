@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,11 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
     )  # fmt: skip
     if not missing:
         return
-    reader = engine.reader(backbone, wanted.columns())
+    readers = engine.readers(backbone, wanted.columns())
     start = time.monotonic()
     batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
     for names, outputs in track(
-        _forward(reader, engine, batches),
+        _forward(readers, engine, batches),
         total=-(-len(missing) // engine.batch),
         unit="batches",
         label=f"extract {backbone.name}",
@@ -176,15 +177,16 @@ def _join(batches: list[Any], keep: list[int]) -> np.ndarray | list[bytes]:
 
 
 def _forward(
-    reader: Reader, engine: Engine, batches: Iterable[tuple[list[str], Tensor]]
+    readers: list[Reader], engine: Engine, batches: Iterable[tuple[list[str], Tensor]]
 ) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
-    """Yield the rows' names and the outputs of the taps; on a GPU, one batch is on its way while another is taken."""
+    """Yield the rows' names and the outputs of the taps, in order.
+
+    GPUs take batches in turn, and each has one on its way while another is taken.
+    """
     waiting: deque[tuple[list[str], dict[str, Tensor]]] = deque()
-    for names, pixels in batches:
-        if engine.device == "cuda":
-            pixels = pixels.pin_memory()
+    for (names, pixels), reader in zip(batches, cycle(readers)):
         waiting.append((names, reader(pixels)))
-        if engine.device == "cpu" or engine.runtime == "compile" or len(waiting) > 1:
+        if engine.device == "cpu" or len(waiting) > len(readers):
             yield waiting.popleft()
     yield from waiting
 

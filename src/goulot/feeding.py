@@ -11,12 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from goulot import jpegs
 from goulot.augmentation import View, after_resize, before_resize, views_of
 from goulot.backbones import Backbone
 from goulot.engine import Engine
 from goulot.images import Shards
 
 BURST = 8  # batches that are decoded before the forward pass on a CPU
+AHEAD = 2  # batches that are ready before a GPU asks for them
 
 
 class Job(NamedTuple):
@@ -29,7 +31,9 @@ class Job(NamedTuple):
     names: list[str]  # the views' rows in the store
 
 
-Decoded = tuple[list[str], list[np.ndarray]]
+Batch = tuple[list[str], Tensor]
+Decoded = tuple[list[str], list[np.ndarray] | list[Tensor]]
+Work = Callable[[Job], Decoded]
 
 
 def jobs(plan: pd.DataFrame, missing: set[str]) -> Iterator[Job]:
@@ -40,39 +44,52 @@ def jobs(plan: pd.DataFrame, missing: set[str]) -> Iterator[Job]:
         yield Job(first["shard"], int(first["row"]), str(image_id), views_of(rows), rows["name"].tolist())
 
 
-def batches(
-    backbone: Backbone, engine: Engine, shards: Shards, jobs: Iterable[Job]
-) -> Iterator[tuple[list[str], Tensor]]:
+def batches(backbone: Backbone, engine: Engine, shards: Shards, jobs: Iterable[Job]) -> Iterator[Batch]:
     """Yield full batches, uint8 (batch, H, W, 3), decoded by a thread a core; the last one repeats its last row.
 
     On a GPU, decoding runs ahead. On a CPU both would fight for the cores, so they take turns.
     """
-    resize = backbone.preprocessing.resize()
+    made = _batches(backbone, engine, shards, jobs)
+    return _ahead_of_gpu(made) if engine.device == "cuda" else made
 
-    def pixels(job: Job) -> tuple[list[str], list[np.ndarray]]:
+
+def _batches(backbone: Backbone, engine: Engine, shards: Shards, jobs: Iterable[Job]) -> Iterator[Batch]:
+    resize = backbone.preprocessing.resize(engine.resizer)
+
+    def pixels(job: Job) -> Decoded:
         return job.names, list(_prepare(resize, shards, job))
 
     names: list[str] = []
-    rows: list[np.ndarray] = []
+    rows: list[np.ndarray | Tensor] = []
     with ThreadPoolExecutor(engine.threads) as workers:
-        decoded = _ahead if engine.device == "cuda" else _bursts
-        for more_names, arrays in decoded(workers, pixels, jobs, BURST * engine.batch):
+        if engine.decoder == "gpu":
+            decoded = _by_gpu(workers, pixels, jobs, backbone, engine, shards)
+        else:
+            decoded = (_ahead if engine.device == "cuda" else _bursts)(workers, pixels, jobs, BURST * engine.batch)
+        for more_names, arrays in decoded:
             names += more_names
             rows += arrays
             while len(rows) >= engine.batch:
-                yield names[: engine.batch], _stack(rows[: engine.batch])
+                yield names[: engine.batch], _stack(rows[: engine.batch], engine)
                 names, rows = names[engine.batch :], rows[engine.batch :]
     if rows:
-        yield names, _stack(rows + [rows[-1]] * (engine.batch - len(rows)))
+        yield names, _stack(rows + [rows[-1]] * (engine.batch - len(rows)), engine)
 
 
-def _stack(rows: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(rows))
+def _stack(rows: list[np.ndarray | Tensor], engine: Engine) -> Tensor:
+    """One tensor of them all, from where a copy to the GPU goes on by itself, or already there."""
+    if engine.decoder == "gpu":
+        return torch.stack([row if isinstance(row, Tensor) else _to(engine.device, row) for row in rows])
+    stacked = torch.empty((len(rows), *rows[0].shape), dtype=torch.uint8, pin_memory=engine.device == "cuda")
+    np.stack(rows, out=stacked.numpy())
+    return stacked
 
 
-def _bursts(
-    workers: ThreadPoolExecutor, work: Callable[[Job], Decoded], jobs: Iterable[Job], depth: int
-) -> Iterator[Decoded]:
+def _to(device: str, row: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(row)).to(device)
+
+
+def _bursts(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], depth: int) -> Iterator[Decoded]:
     """Map in order; so many rows are decoded with all cores, then taken, then the next."""
     burst: list[Job] = []
     rows = 0
@@ -85,9 +102,7 @@ def _bursts(
     yield from list(workers.map(work, burst))
 
 
-def _ahead(
-    workers: ThreadPoolExecutor, work: Callable[[Job], Decoded], jobs: Iterable[Job], depth: int
-) -> Iterator[Decoded]:
+def _ahead(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], depth: int) -> Iterator[Decoded]:
     """Map in order like Executor.map, but at most `depth` results wait in memory."""
     waiting: deque[Future[Decoded]] = deque()
     pending = iter(jobs)
@@ -101,6 +116,52 @@ def _ahead(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbone: Backbone, engine: Engine,
+            shards: Shards) -> Iterator[Decoded]:  # fmt: skip
+    """Map in order: JPEGs a batch at a time on the GPU, and by the workers what it cannot decode, turn or recolour."""
+    pending, quick = iter(jobs), backbone.preprocessing.quick()
+    while some := list(islice(pending, engine.batch)):
+        able: dict[int, memoryview] = {}
+        for number, job in enumerate(some):
+            data = shards.encoded(job.shard, job.row, job.image_id)
+            if quick is not None and all(view.posed for view in job.views) and jpegs.plain(data):
+                able[number] = data
+        others = {number: workers.submit(work, job) for number, job in enumerate(some) if number not in able}
+        found = jpegs.decode(list(able.values()), quick, engine.device) if quick is not None else []
+        resized = dict(zip(able, found, strict=True))
+        for number, job in enumerate(some):
+            image = resized.get(number)
+            if image is not None:
+                yield job.names, [_posed(image, view) for view in job.views]
+            else:
+                yield others[number].result() if number in others else work(job)
+
+
+def _posed(image: Tensor, view: View) -> Tensor:
+    """What `after_resize` does, on the GPU."""
+    turned = torch.rot90(image, view.quarter_turns)
+    return turned.flip(1) if view.flip else turned
+
+
+def _ahead_of_gpu(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches, made in a thread and on a stream of their own while the GPU computes the ones before."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def following() -> Batch | None:
+        with torch.cuda.stream(stream):
+            batch = next(batches, None)
+        stream.synchronize()
+        return batch
+
+    with ThreadPoolExecutor(1) as worker:
+        waiting = deque(worker.submit(following) for _ in range(AHEAD))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(following))
+            if batch[1].is_cuda:
+                batch[1].record_stream(torch.cuda.current_stream())  # else its memory may go to the next batch
+            yield batch
 
 
 def _prepare(resize: Callable[..., Tensor], shards: Shards, job: Job) -> Iterator[np.ndarray]:
@@ -118,12 +179,11 @@ def _prepare(resize: Callable[..., Tensor], shards: Shards, job: Job) -> Iterato
         yield after_resize(done[id(changed)], view)
 
 
-def trial(backbone: Backbone, shards: Shards, plan: pd.DataFrame, threads: int) -> Callable[[int], Tensor]:
-    """Gives the first rows of the plan as the network's input, uint8 (n, H, W, 3), the last one repeated."""
+def trial(backbone: Backbone, shards: Shards, plan: pd.DataFrame) -> Callable[[Engine], Tensor]:
+    """Gives the first rows of the plan as an engine takes them, uint8 (batch, H, W, 3), the last one repeated."""
 
-    def rows(count: int) -> Tensor:
-        engine = Engine("cpu", "float32", count, threads)
-        first = plan.head(count)
+    def rows(engine: Engine) -> Tensor:
+        first = plan.head(engine.batch)
         _, pixels = next(batches(backbone, engine, shards, jobs(first, set(first["name"]))))
         return pixels
 

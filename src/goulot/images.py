@@ -56,7 +56,8 @@ def decode(data: memoryview | bytes) -> Image.Image:
     """
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)  # else it copies what is upright
+        return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -129,12 +130,16 @@ class Shards:
 
     def decode(self, shard: str, row: int, image_id: str) -> Image.Image:
         """The decoded RGB image. Raises DataError if the row holds another image or cannot be decoded."""
+        try:
+            return decode(self.encoded(shard, row, image_id))
+        except OSError as error:
+            raise DataError(f"{image_id}: {error}") from error
+
+    def encoded(self, shard: str, row: int, image_id: str) -> memoryview:
+        """The image's file. Raises DataError if the row holds another image."""
         batch = self._readers[shard].get_batch(row)
         if batch["image_id"][0].as_py() != image_id:
             raise DataError(
                 f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f -s ingest"
             )
-        try:
-            return decode(memoryview(batch["encoded"][0].as_buffer()))
-        except OSError as error:
-            raise DataError(f"{image_id}: {error}") from error
+        return memoryview(batch["encoded"][0].as_buffer())

@@ -73,7 +73,9 @@ def load(
     called: Callable[[Tensor], tuple[Tensor, ...]] = module
     if runtime == "compile":
         options: dict[str, Any] = {"freezing": True} if device == "cpu" else {"triton.cudagraphs": True}
-        called = torch.compile(module, dynamic=False, options=options)
+        compiled = torch.compile(module, dynamic=False, options=options)
+        # A graph's next run overwrites what its last one gave.
+        called = compiled if device == "cpu" else lambda pixels: tuple(found.clone() for found in compiled(pixels))
 
     def read(pixels: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode() if runtime == "torch" else torch.no_grad():

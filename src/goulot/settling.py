@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from goulot.backbones import Backbone
-from goulot.engine import Engine, EngineParams, Record, cores
+from goulot.engine import Decoder, Engine, EngineParams, Record, cores
 from goulot.errors import ParamsError
 from goulot.runtimes import Reader, Runtime, unavailable
 
@@ -24,6 +24,7 @@ log = logging.getLogger("goulot")
 
 AGREES = 0.9995  # least cosine similarity to float32 of a pooled tap at which 16 bits are taken ...
 EXACT = 0.99999  # ... and at which another runtime is, in float32
+DECODES = 0.999  # ... and another decoder of JPEGs, which rounds otherwise before the network does
 SLACK = 1.5  # how many times as far from float32 as torch is, where that 16-bit type was asked for by name
 FASTER = 1.15  # how much faster than eager torch another runtime must be to be worth another's rounding
 COMPILES_S = 60.0  # what torch.compile costs on two cores, in the trial and again in the extraction
@@ -31,11 +32,13 @@ COMPILE_GAIN = 0.2  # share of the forward pass that it saves at least
 BATCH = {"cpu": 16, "cuda": 256}
 TRIES = 3
 
+Images = Callable[[Engine], Tensor]  # a batch of the network's input, uint8 (n, H, W, 3), as that engine makes it
 
-def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, trial: Callable[[int], Tensor]) -> Engine:
+
+def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, trial: Images) -> Engine:
     """The engine that `params` asks for: as it was written down, else by a trial that is written down.
 
-    `trial` gives so many rows of the network's input, uint8 (n, H, W, 3). Raises ParamsError for what this machine
+    Raises ParamsError for what this machine
     lacks. Where the memory does not suffice the batch is halved.
     """
     if (found := kept.read()) is not None:
@@ -93,7 +96,7 @@ class _Run:
 class _Trial:
     """One batch of real images through the candidates."""
 
-    def __init__(self, backbone: Backbone, pixels: Callable[[int], Tensor], rows: int) -> None:
+    def __init__(self, backbone: Backbone, pixels: Images, rows: int) -> None:
         self._backbone, self._pixels, self._rows = backbone, pixels, rows
         self._columns = {
             f"{tap.name}.{pooling}": (tap.name, pooling)
@@ -101,6 +104,7 @@ class _Trial:
             for pooling in tap.poolings(("avg", "max")).values()
         }
         self._runs: dict[Engine, _Run] = {}
+        self._images: dict[tuple[str, str], Tensor] = {}
         self._why: dict[str, Any] = {"trial": {}}
 
     def settle(self, engine: Engine, params: EngineParams) -> tuple[Engine, dict[str, Any]]:
@@ -109,14 +113,33 @@ class _Trial:
         if params.runtime != "auto":
             engine = replace(engine, runtime=params.runtime)
         if params.dtype != "auto":
-            engine = replace(engine, dtype=params.dtype)
+            engine = _in(engine, params.dtype)
         else:
-            short = (replace(engine, dtype=dtype) for dtype in _short(engine.device))
+            short = (_in(engine, dtype) for dtype in _short(engine.device))
             engine = next((other for other in short if self._holds(other, plain, plain)), engine)
         if params.runtime == "auto":
             engine = replace(engine, runtime=self._fastest(engine, plain))
+        engine = replace(engine, decoder=self._decoder(engine, plain))
         self._agreement(engine, plain)
         return engine, self._why
+
+    def _decoder(self, engine: Engine, plain: Engine) -> Decoder:
+        """A GPU decodes JPEGs itself where the processor's threads would hold up its forward pass, and it is faster."""
+        other = replace(engine, decoder="gpu")
+        if engine.device != "cuda" or engine.dtype == "float32":
+            return "threads"
+        try:
+            threads, gpu = (min(_seconds(self._pixels, one) for _ in range(TRIES)) for one in (engine, other))
+            forward = self._run(engine).seconds
+            log.info("%s: a batch takes %.0f ms to decode in %d threads, %.0f ms on the GPU, and %.0f ms to run",
+                     self._backbone.name, 1000 * threads, engine.threads, 1000 * gpu, 1000 * forward)  # fmt: skip
+            faster = threads > FASTER * max(gpu, forward)
+            return "gpu" if faster and self._agreement(other, plain)[0] >= DECODES else "threads"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # torchvision may lack it, and says so in errors of many kinds
+            log.info("%s: the GPU does not decode: %s", self._backbone.name, " ".join(str(error).split())[:120])
+            return "threads"
 
     def _fastest(self, engine: Engine, plain: Engine) -> Runtime:
         """The runtime with the shortest batch; compiling, which takes long to try, only where it may repay that."""
@@ -168,9 +191,10 @@ class _Trial:
 
     def _run(self, engine: Engine) -> _Run:
         if engine not in self._runs:
-            pixels = next((run.pixels for run in self._runs.values()), None)
-            pixels = self._pixels(engine.batch) if pixels is None else pixels
-            self._runs[engine] = _Run(engine.reader(self._backbone, self._columns), pixels)
+            made = engine.resizer, engine.decoder
+            if made not in self._images:
+                self._images[made] = self._pixels(engine)
+            self._runs[engine] = _Run(engine.reader(self._backbone, self._columns), self._images[made])
         return self._runs[engine]
 
 
@@ -186,11 +210,22 @@ def _in_turn(*runs: _Run) -> list[float]:
     return [min(times) for times in zip(*passes, strict=True)]
 
 
+def _seconds(images: Images, engine: Engine) -> float:
+    start = time.perf_counter()
+    images(engine)
+    return time.perf_counter() - start
+
+
 def _timed(reader: Reader, pixels: Tensor) -> float:
     start = time.perf_counter()
     for values in reader(pixels).values():
         values.cpu()  # waits for the device
     return time.perf_counter() - start
+
+
+def _in(engine: Engine, dtype: str) -> Engine:
+    """The engine in a precision; what 16 bits round hides how an image was resized, so that it may be done faster."""
+    return replace(engine, dtype=dtype, resizer="pillow" if dtype == "float32" else "torch")
 
 
 def _name(engine: Engine) -> str:

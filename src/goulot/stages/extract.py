@@ -47,7 +47,7 @@ def run(params: Params, backbone: str) -> None:
     shards = Shards(layout.SHARDS, manifest)
     wanted = extraction.Wanted.of(network, params.poolings, params.maps)
     kept = engine.record(params, network, layout.engines())
-    sample = feeding.trial(network, shards, plan, params.threads or engine.cores())
+    sample = feeding.trial(network, shards, plan)
     settled = settling.settle(params, network, kept, len(plan), sample)
     used, parts = extraction.extract(network, settled, kept, shards, plan, root, wanted)
     names = plan["name"].tolist()
