@@ -41,10 +41,10 @@ def main() -> None:
         taus = [kendalltau(table[measure], -table[judge]).statistic for judge in ("oof", "test")]
         print(f"{title:20}{taus[0]:6.2f}{taus[1]:8.2f}")
     print("\nlog-loss of a stack, out of fold and on the test part")
-    most = params.read()["rank"]["max_channels"]
+    budget = ranking.Budget(params.read()["rank"]["max_channels"])
     stacks = {"chosen by rank": features.read_choice(layout.CHOICE)[ranking.ALL]}
     for measure in ("logme", "multiply_adds"):
-        columns = ranking.choose(table, measure, max_channels=most, max_multiply_adds=None)
+        columns = ranking.choose(table, measure, budget)
         stacks[f"chosen by {MEASURES[measure]}"] = columns
     stacks["all"] = list(zip(table["backbone"], table["column"], strict=True))
     for title, columns in stacks.items():
