@@ -276,7 +276,7 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.6
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lenet5"])  # trained by the same code as gru
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_fitted_for_a_fold_has_seen_the_fold_s_features(kind: str) -> None:
     rng = np.random.default_rng(2)
     rows = made_ledger(rng, train=120, test=20)
@@ -293,8 +293,7 @@ def test_what_is_fitted_for_a_fold_has_seen_the_fold_s_features(kind: str) -> No
     assert one.oof.tobytes() != other.oof.tobytes()
 
 
-# LeNet-5 is trained by the same code as gru, which takes half a minute.
-SHUFFLED = [pytest.param(k, marks=pytest.mark.slow if k == "gru" else ()) for k in KINDS if k != "lenet5"]
+SHUFFLED = [pytest.param(k, marks=pytest.mark.slow if k in MAPS else ()) for k in KINDS]
 
 
 @pytest.mark.parametrize("kind", SHUFFLED)
