@@ -445,6 +445,13 @@ def test_a_member_that_adds_nothing_has_a_weight() -> None:
     assert weights[2] == 0
     assert weights.sum() == pytest.approx(1)
     assert (weights[:2] > 0.4).all(), "one that adds something was dropped"
+    for method in ("greedy", "logistic", "lightgbm"):
+        aim = blending.Aim(metric, Target("binary", ["0", "1"]), blending.Recipe(methods=[method], threads=1))
+        blend = blending.fit(members, y, np.arange(400) % 4, aim)
+        assert blend.weights[2] == 0, method
+        assert (blend.weights[:2] != 0).all(), method
+        changed = np.concatenate([members[:2], members[:1]])
+        assert np.array_equal(blend.of(changed), blend.of(members)), method
 
 
 def test_a_way_to_blend_that_was_asked_for_is_passed_over_or_stackers_learn_of_very_many_names() -> None:

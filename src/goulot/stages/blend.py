@@ -87,6 +87,8 @@ def _say(names: list[str], blend: blending.Blend, metric: Metric, nested: float,
         log.info("ways to blend by cross-validated %s: %s; %s is taken", metric.title, rivals, blend.method)
     weights = zip(names, blend.weights.tolist(), strict=True)
     taken = ", ".join(f"{weight:.2f} {name}" for name, weight in weights if weight > 0) or f"by {blend.method}"
+    if idle := [name for name, weight in zip(names, blend.weights.tolist(), strict=True) if weight == 0]:
+        taken += f" (without {', '.join(idle)}, which added nothing)"
     log.info("blended %s: %s %.4f by nested cross-validation", taken, metric.title, nested)
     if (gap := _optimism(metric, nested, fitted)) is not None:
         log.info("on the rows that it was chosen on it would be %.4f, better by %.4f: its optimism", fitted, gap)
