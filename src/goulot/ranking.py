@@ -41,13 +41,19 @@ def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target, *, alp
 
 
 def beside(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target) -> dict[str, float]:
-    """What other measures say of a column, from at most 2,000 rows: `knn`, scored as the probe is, and `logme`."""
+    """What other measures say of a column, from at most 2,000 rows: `knn` and `logme`.
+
+    `knn` is the accuracy where there are classes, else scored as the probe is.
+    """
     rows = spread(len(X), ROWS)
     X, y, fold = X[rows], y[rows], fold[rows]
     truth = np.eye(len(target.names))[y] if target.task in ("binary", "multiclass") else y.reshape(len(y), -1)
     found = transferability.neighbours(X, truth.astype(float), fold)
-    values = {(ALL, int(f)): found[fold == f] for f in np.unique(fold)}
-    return {"knn": _score(values, ALL, y, fold, target), "logme": transferability.logme(X, truth.astype(float))}
+    if target.task in ("binary", "multiclass"):
+        knn = float((found.argmax(axis=1) == y).mean())
+    else:
+        knn = _score({(ALL, int(f)): found[fold == f] for f in np.unique(fold)}, ALL, y, fold, target)
+    return {"knn": knn, "logme": transferability.logme(X, truth.astype(float))}
 
 
 def redundancy(grams: Sequence[np.ndarray], score: Sequence[float]) -> list[float]:
