@@ -57,6 +57,19 @@ def test_a_curve_makes_probabilities_worse_or_possible_what_cannot_be() -> None:
     assert log_loss(y[5:], curved[5:]) < log_loss(y[5:], p[5:])
 
 
+@pytest.mark.parametrize("method", ["greedy", "logistic"])
+def test_a_blend_for_the_log_loss_is_certain_or_one_for_another_metric_is_not(method: blending.Method) -> None:
+    target, y = Target("multiclass", ["a", "b", "c"]), np.arange(300) % 3
+    p = np.eye(3)[y]
+    p[:3] = np.eye(3)[[1, 2, 0]]  # certain, and wrong
+    for name in ("log_loss", "roc_auc"):
+        aim = blending.Aim(metrics.find(name), target, blending.Recipe(methods=[method], calibrate="none", bags=0))
+        found = blending.fit(p[None], y, y * 0, aim).of(p[None])
+        assert np.allclose(found.sum(axis=1), 1)
+        assert found.min() > 0 or name == "roc_auc"
+        assert found.min() == 0 or name == "log_loss" or method == "logistic"
+
+
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])
 def test_the_calibration_of_a_fold_knows_its_labels(kind: calibration.Kind) -> None:
     logits, y = drawn(2)

@@ -276,7 +276,7 @@ def test_shuffled_labels_score_better_than_chance(kind: str) -> None:
     assert roc_auc_score(rows.y[inside], seen.predict(X[inside])[:, 1]) > 0.6
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lenet5"])  # trained by the same code as gru
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_fitted_for_a_fold_has_seen_the_fold_s_features(kind: str) -> None:
     rng = np.random.default_rng(2)
     rows = made_ledger(rng, train=120, test=20)
@@ -293,8 +293,7 @@ def test_what_is_fitted_for_a_fold_has_seen_the_fold_s_features(kind: str) -> No
     assert one.oof.tobytes() != other.oof.tobytes()
 
 
-# LeNet-5 is trained by the same code as gru, which takes half a minute.
-SHUFFLED = [pytest.param(k, marks=pytest.mark.slow if k == "gru" else ()) for k in KINDS if k != "lenet5"]
+SHUFFLED = [pytest.param(k, marks=pytest.mark.slow if k in MAPS else ()) for k in KINDS]
 
 
 @pytest.mark.parametrize("kind", SHUFFLED)
@@ -446,6 +445,16 @@ def test_a_member_that_adds_nothing_has_a_weight() -> None:
     assert weights[2] == 0
     assert weights.sum() == pytest.approx(1)
     assert (weights[:2] > 0.4).all(), "one that adds something was dropped"
+    again = 1 / (1 + np.exp(-evidence[0] - np.random.default_rng(1).normal(size=400) * 1.2))
+    blurred = np.stack([*members[:2], np.stack([1 - again, again], axis=1)])  # some bags take the last
+    for method in ("logistic", "lightgbm", "greedy"):
+        members = blurred if method == "greedy" else members
+        aim = blending.Aim(metric, Target("binary", ["0", "1"]), blending.Recipe(methods=[method], threads=1))
+        blend = blending.fit(members, y, np.arange(400) % 4, aim)
+        assert blend.weights[2] == 0, method
+        assert (blend.weights[:2] != 0).all(), method
+        changed = np.concatenate([members[:2], members[:1]])
+        assert np.array_equal(blend.of(changed), blend.of(members)), method
 
 
 def test_a_way_to_blend_that_was_asked_for_is_passed_over_or_stackers_learn_of_very_many_names() -> None:

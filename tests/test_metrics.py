@@ -39,6 +39,11 @@ def test_a_metric_of_classes_is_not_scikit_learn_s() -> None:
     assert of("qwk", Y, P, GRADES) == pytest.approx(sk.cohen_kappa_score(Y, nearest, weights="quadratic"))
 
 
+def test_what_is_certain_and_wrong_makes_the_log_loss_infinite() -> None:
+    assert of("log_loss", np.array([0, 1]), np.eye(4)[[0, 2]], CLASSES) == pytest.approx(-np.log(1e-15) / 2)
+    assert of("log_loss", FLAGGED[:1], 1 - FLAGGED[:1], FLAGS) == pytest.approx(-np.log(1e-15), rel=1e-3)
+
+
 def test_kappa_depends_on_a_grade_that_nobody_has() -> None:
     y, guesses = np.array([0, 0, 3, 3, 0]), np.array([0, 3, 3, 0, 0])
     expected = sk.cohen_kappa_score(y, guesses, labels=range(4), weights="quadratic")
@@ -125,6 +130,8 @@ def test_a_rule_of_a_fold_knows_its_truth(name: str, target: Target) -> None:
     before, after = (blending.nested(members, t, fold, task) for t in (y, scrambled))
     assert np.array_equal(before.guesses[fold == 1], after.guesses[fold == 1])
     assert before.score(metric, y) > after.score(metric, scrambled)
+    one, other = (decisions.cross(metric, target, t, p, fold) for t in (y, scrambled))
+    assert np.array_equal(one[fold == 1], other[fold == 1])
 
 
 def test_a_metric_of_many_classes_is_slow_or_takes_much_memory() -> None:

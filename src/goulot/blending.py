@@ -55,7 +55,8 @@ class Recipe(Section):
 class Blend:
     """What turns members, float (members, n, names), into predictions (n, names), and the rule that makes decisions.
 
-    `weights` sum to 1, float (members,); they are NaN where a stacker knows none. `losses` are those of every method.
+    `weights` sum to 1, float (members,); of a stacker's members they are NaN, and 0 of those that it was not given.
+    `losses` are those of every method.
     """
 
     method: Method
@@ -102,15 +103,42 @@ def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend
     """The blend by the method that cross-validation over these rows' folds finds best; among equals the first."""
     losses: dict[Method, float] = dict.fromkeys(aim.methods, np.inf)
     if len(losses) > 1 and len(np.unique(fold)) > 1:
-        for method in losses:
-
-            def without(inside: np.ndarray, method: Method = method) -> Blend:
-                # Only the loss is asked for: a rule for decisions would be tuned for nothing unless it is their loss.
-                return _fit(method, members[:, inside], y[inside], aim, rule=_rule if aim.metric.decides else _plain)
-
-            losses[method] = _crossed(without, members, y, fold, np.unique(fold)).loss(aim.metric, y)
+        losses = {method: _loss(method, members, y, fold, aim) for method in losses}
     best = min(losses, key=losses.__getitem__)
-    return replace(_fit(best, members, y, aim), losses=losses)
+    kept = _kept(best, members, y, fold, aim)
+    made = _fit(best, members[kept], y, aim)
+    weights = np.zeros(len(members))
+    weights[kept] = made.weights
+    return replace(made, weights=weights, of=lambda members: made.of(members[kept]), losses=losses)
+
+
+def _loss(method: Method, members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> float:
+    """A method's cross-validated loss."""
+
+    def without(inside: np.ndarray) -> Blend:
+        # Only the loss is asked for: a rule for decisions would be tuned for nothing unless it is their loss.
+        return _fit(method, members[:, inside], y[inside], aim, rule=_rule if aim.metric.decides else _plain)
+
+    return _crossed(without, members, y, fold, np.unique(fold)).loss(aim.metric, y)
+
+
+def _kept(method: Method, members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> np.ndarray:
+    """Which members a stacker is given, a mask: those without which the cross-validated loss rises, as in `dropped`.
+
+    The loss is that of the logistic stacker, which is quick; the worst member by itself is tried first. Greedy
+    selection is given all: its weights tell.
+    """
+    kept = np.ones(len(members), dtype=bool)
+    if method == "greedy" or len(members) < 2 or len(np.unique(fold)) < 2:
+        return kept
+    judge: Method = "logistic"
+    loss, plain = _loss(judge, members, y, fold, aim), _plain(aim, y, members[0])
+    alone = [decisions.loss(aim.metric, y, member, plain) for member in members]
+    for member in np.argsort(alone, kind="stable")[::-1]:
+        fewer = kept & (np.arange(len(members)) != member)
+        if fewer.any() and _adds_nothing(loss, without := _loss(judge, members[fewer], y, fold, aim)):
+            kept, loss = fewer, min(loss, without)
+    return kept
 
 
 def nested(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Nested:
@@ -157,13 +185,20 @@ def _fit(method: Method, members: np.ndarray, y: np.ndarray, aim: Aim,
     if method == "greedy":
         weights = _bagged(warm, y, aim)
         tuned = rule(aim, y, combine(warm, weights))
-        return Blend(method, weights, lambda members: combine(calibrated(members), weights), tuned)
+        return Blend(method, weights, lambda members: _final(combine(calibrated(members), weights), aim), tuned)
     stack = _stacked(warm, aim.target)
     context = Context(aim.recipe.seed, aim.recipe.threads, aim.target)
     learned = fitting.fit(STACKERS[method], context, stack, y, np.arange(len(y)))
     tuned = rule(aim, y, learned(stack))
     nothing = np.full(len(members), np.nan)
-    return Blend(method, nothing, lambda members: learned(_stacked(calibrated(members), aim.target)), tuned)
+    return Blend(
+        method, nothing, lambda members: _final(learned(_stacked(calibrated(members), aim.target)), aim), tuned
+    )
+
+
+def _final(p: np.ndarray, aim: Aim) -> np.ndarray:
+    """Predictions as the metric can bear them."""
+    return calibration.clipped(p, aim.target) if aim.metric.name == "log_loss" else p
 
 
 def _stacked(members: np.ndarray, target: Target) -> np.ndarray:
@@ -198,9 +233,13 @@ def dropped(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, weig
             continue
         fewer = fewer / fewer.sum()
         without = decisions.loss(metric, y, combine(members, fewer), rule)
-        if without <= loss + NOTHING * abs(loss):
+        if _adds_nothing(loss, without):
             weights, loss = fewer, min(loss, without)
     return weights
+
+
+def _adds_nothing(loss: float, without: float) -> bool:
+    return without <= loss + NOTHING * abs(loss)
 
 
 def select(members: np.ndarray, y: np.ndarray, metric: Metric, rule: Rule, *, rounds: int) -> np.ndarray:

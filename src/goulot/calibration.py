@@ -76,5 +76,13 @@ def warm(p: np.ndarray, temperature: float, target: Target) -> np.ndarray:
     return _normal(np.where(p > 0, warmed, 0.0), target)
 
 
+def clipped(p: np.ndarray, target: Target) -> np.ndarray:
+    """Probabilities of which none is 0 or 1: one that is certain and wrong would cost the log-loss without bound."""
+    least = CLIP / len(target.names)
+    if target.task == "regression" or (p.min() >= least and p.max() <= 1 - least):
+        return p
+    return _normal(p.clip(least, 1 - least), target)
+
+
 def _normal(p: np.ndarray, target: Target) -> np.ndarray:
     return np.asarray(p / p.sum(axis=1, keepdims=True) if target.exclusive else p)

@@ -34,38 +34,44 @@ class Predictions:
 
 
 def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs], *, folds: Iterable[int], seed: int,
-              threads: int, table: pd.DataFrame | None = None, watch: bool = False) -> Predictions:  # fmt: skip
+              threads: int, table: pd.DataFrame | None = None, watch: bool = False,
+              alone: Callable[[int], Inputs] | None = None) -> Predictions:  # fmt: skip
     """Fit a new estimator for each fold on the views of the other folds' images; predict the fold and the test set.
 
     `inputs` gives what the ledger's rows are in a fold, such as the columns that were chosen without it, side by side;
     beside them stand those of `table` (see extra.py). `folds` are the ledger's folds, wrapped in a progress display or
     not. An image's prediction is the mean over its views. With `watch`, estimators that are trained in epochs tell
-    their losses, of the fold's images as well; that changes nothing of what they predict.
+    their losses, of the fold's images as well; that changes nothing of what they predict. Where a row is a mean of
+    views, `alone` gives what it would be without them.
     """
     rows, y, target = ledger.rows, ledger.y, ledger.truth.target
     row_fold, image_of, itself = rows["fold"].to_numpy(), rows["image"].to_numpy(), rows["view"].to_numpy() == 0
     is_test = ledger.truth.fold == -1
     result = np.zeros((len(is_test), len(target.names)))
-    alone, losses = np.zeros_like(result), []
+    plain, losses = np.zeros_like(result), []
     for fold in folds:
         train, predicted = (row_fold != -1) & (row_fold != fold), (row_fold == fold) | (row_fold == -1)
         X, context = inputs(fold), Context(seed=seed + fold, threads=threads, target=target)
+        own = alone(fold)[predicted] if alone else None
         if table is not None:
             columns = extra.encode(table, image_of, train)
             X, context = np.hstack([np.asarray(X), columns]), replace(context, extra=columns.shape[1])
+            own = None if own is None else np.hstack([np.asarray(own), columns[predicted]])
         if watch:
             held = _watched(rows, fold)
             context = replace(context, watch=Watch(X[held], y[held]))
-        values = fitting.fit(factory, context, X[train], y[train], rows["group"].to_numpy()[train])(X[predicted])
+        predict = fitting.fit(factory, context, X[train], y[train], rows["group"].to_numpy()[train])
+        values = predict(X[predicted])
         means = _mean_by_image(values, image_of[predicted], len(is_test))
         share = np.where(is_test, 1 / len(ledger.folds), 1.0)[:, None]
         result += np.nan_to_num(means) * share
-        images = itself[predicted]
-        alone += np.nan_to_num(_mean_by_image(values[images], image_of[predicted][images], len(is_test)))
+        images, single = itself[predicted], values if own is None else predict(own)
+        plain += np.nan_to_num(_mean_by_image(single[images], image_of[predicted][images], len(is_test)))
         if context.watch and context.watch.losses:
             losses.append(_by_epoch(context.watch).assign(fold=fold)[["fold", *LOSSES]])
     said = pd.concat(losses) if losses else pd.DataFrame()
-    return Predictions(result[~is_test], result[is_test], None if itself.all() else alone[~is_test], said)
+    viewed = alone is not None or not itself.all()
+    return Predictions(result[~is_test], result[is_test], plain[~is_test] if viewed else None, said)
 
 
 def _watched(rows: pd.DataFrame, fold: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Which columns are worth stacking: a linear probe of each, and a greedy choice under a budget."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -40,13 +41,19 @@ def probe(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target, *, alp
 
 
 def beside(X: np.ndarray, y: np.ndarray, fold: np.ndarray, target: Target) -> dict[str, float]:
-    """What other measures say of a column, from at most 2,000 rows: `knn`, scored as the probe is, and `logme`."""
+    """What other measures say of a column, from at most 2,000 rows: `knn` and `logme`.
+
+    `knn` is the accuracy where there are classes, else scored as the probe is.
+    """
     rows = spread(len(X), ROWS)
     X, y, fold = X[rows], y[rows], fold[rows]
     truth = np.eye(len(target.names))[y] if target.task in ("binary", "multiclass") else y.reshape(len(y), -1)
     found = transferability.neighbours(X, truth.astype(float), fold)
-    values = {(ALL, int(f)): found[fold == f] for f in np.unique(fold)}
-    return {"knn": _score(values, ALL, y, fold, target), "logme": transferability.logme(X, truth.astype(float))}
+    if target.task in ("binary", "multiclass"):
+        knn = float((found.argmax(axis=1) == y).mean())
+    else:
+        knn = _score({(ALL, int(f)): found[fold == f] for f in np.unique(fold)}, ALL, y, fold, target)
+    return {"knn": knn, "logme": transferability.logme(X, truth.astype(float))}
 
 
 def redundancy(grams: Sequence[np.ndarray], score: Sequence[float]) -> list[float]:
@@ -125,20 +132,32 @@ def _rank_correlation(y: np.ndarray, p: np.ndarray) -> float:
     return float(((a * b).sum(axis=0)[varies] / spread[varies]).mean()) if varies.any() else float("nan")
 
 
-def choose(
-    ranking: pd.DataFrame, score: str, *, max_channels: int, max_multiply_adds: int | None
-) -> list[tuple[str, str]]:
-    """Take columns by falling score as long as the budget holds: channels in all, multiply-adds over the networks.
+@dataclass(frozen=True)
+class Budget:
+    """What the stack may take of an image's view: channels, bytes, and multiply-adds over the networks. None: any."""
+
+    channels: int
+    bytes: int | None = None
+    multiply_adds: int | None = None
+
+    def holds(self, channels: int, size: int, multiply_adds: int) -> bool:
+        """Whether so much may be taken in all."""
+        pairs = ((channels, self.channels), (size, self.bytes), (multiply_adds, self.multiply_adds))
+        return all(most is None or much <= most for much, most in pairs)
+
+
+def choose(ranking: pd.DataFrame, score: str, budget: Budget) -> list[tuple[str, str]]:
+    """Take columns by falling score as long as the budget holds; one that is too large is passed over.
 
     A network's multiply-adds are those to its deepest column taken, since the shallower ones come with it.
     """
     taken: list[tuple[str, str]] = []
-    channels, spent = 0, dict[str, int]()
+    channels, size, spent = 0, 0, dict[str, int]()
     for row in ranking.sort_values([score, "bytes"], ascending=[False, True], kind="stable").to_dict("records"):
         backbone, column = str(row["backbone"]), str(row["column"])
         deeper = {**spent, backbone: max(spent.get(backbone, 0), int(row["multiply_adds"]))}
-        fits = channels + row["channels"] <= max_channels
-        if fits and (max_multiply_adds is None or sum(deeper.values()) <= max_multiply_adds):
+        wider, larger = channels + int(row["channels"]), size + int(row["bytes"])
+        if budget.holds(wider, larger, sum(deeper.values())):
             taken.append((backbone, column))
-            channels, spent = channels + int(row["channels"]), deeper
+            channels, size, spent = wider, larger, deeper
     return taken

@@ -43,7 +43,8 @@ def run(params: Params) -> None:
     folders = _folders()
     names = list(folders)
     oofs, tests = ([read_table(path / f"{part}.parquet") for path in folders.values()] for part in ("oof", "test"))
-    known = truth.read().train
+    everything = truth.read()
+    known, test = everything.train, everything.images.query("split == 'test'")[["image_id"]].reset_index(drop=True)
     target, outputs = known.target, known.target.outputs
     metric = metrics.of(params.metric, target)
     stack = _aligned(oofs, known.images["image_id"], outputs)
@@ -51,7 +52,6 @@ def run(params: Params) -> None:
     with threadpool_limits(params.threads):
         result = blending.nested(stack, known.y, known.fold, aim)
         blend = blending.fit(stack, known.y, known.fold, aim)
-    test = tests[0][["image_id"]]
     blended = blend.of(_aligned(tests, test["image_id"], outputs))
     write_table(
         layout.BLEND_OOF,
@@ -62,9 +62,10 @@ def run(params: Params) -> None:
     write_json(layout.BLEND_RULE, {"metric": metric.name, **asdict(blend.rule)})
     board = _leaderboard(known, metric, dict(zip(names, blend.weights.tolist(), strict=True)), stack, result)
     write_table(layout.LEADERBOARD, board)
-    write_json(layout.metrics(layout.BLEND), _metrics(board, blend.of(stack), blend, known, metric))
+    nested, fitted = result.score(metric, known.y), decisions.score(metric, known.y, blend.of(stack), blend.rule)
+    write_json(layout.metrics(layout.BLEND), _metrics(board, blend, metric, _optimism(metric, nested, fitted)))
     _write_plots(known, result)
-    _say(names, blend, metric, result.score(metric, known.y))
+    _say(names, blend, metric, nested, fitted)
 
 
 def _weights(names: list[str], blend: blending.Blend, result: blending.Nested) -> dict[str, object]:
@@ -80,13 +81,17 @@ def _weights(names: list[str], blend: blending.Blend, result: blending.Nested) -
     return {"method": blend.method, "all": named(blend.weights), "folds": folds}
 
 
-def _say(names: list[str], blend: blending.Blend, metric: Metric, score: float) -> None:
+def _say(names: list[str], blend: blending.Blend, metric: Metric, nested: float, fitted: float) -> None:
     if scores := _rivals(blend, metric):
         rivals = ", ".join(f"{method} {value:.4f}" for method, value in scores.items())
         log.info("ways to blend by cross-validated %s: %s; %s is taken", metric.title, rivals, blend.method)
     weights = zip(names, blend.weights.tolist(), strict=True)
     taken = ", ".join(f"{weight:.2f} {name}" for name, weight in weights if weight > 0) or f"by {blend.method}"
-    log.info("blended %s: %s %.4f by nested cross-validation", taken, metric.title, score)
+    if idle := [name for name, weight in zip(names, blend.weights.tolist(), strict=True) if weight == 0]:
+        taken += f" (without {', '.join(idle)}, which added nothing)"
+    log.info("blended %s: %s %.4f by nested cross-validation", taken, metric.title, nested)
+    if (gap := _optimism(metric, nested, fitted)) is not None:
+        log.info("on the rows that it was chosen on it would be %.4f, better by %.4f: its optimism", fitted, gap)
 
 
 def _folders() -> dict[str, Path]:
@@ -121,20 +126,21 @@ def _leaderboard(
     return pd.DataFrame([{**row, metric.name: value} for row, value in zip(rows, own, strict=True)])
 
 
+def _optimism(metric: Metric, nested: float, fitted: float) -> float | None:
+    """How much better the blend looks on the rows that it was chosen on; less than 0 where it looks worse there."""
+    gap = fitted - nested if metric.greater_is_better else nested - fitted
+    return gap if np.isfinite(gap) else None
+
+
 def _metrics(
-    board: pd.DataFrame, in_sample: np.ndarray, blend: blending.Blend, known: Truth, metric: Metric
-) -> dict[str, object]:
-    """The scores of all, and how much better the blend looks on the rows its weights were chosen on."""
+    board: pd.DataFrame, blend: blending.Blend, metric: Metric, optimism: float | None
+) -> dict[str, object]:  # fmt: skip
+    """The scores of all, and the blend's optimism."""
     scores = {
         str(row.pop("learner")): {name: value for name, value in row.items() if np.isfinite(value)}
         for row in board.to_dict("records")
     }
-    optimism = scores["blend"].get(metric.name, 0.0) - decisions.score(metric, known.y, in_sample, blend.rule)
-    return {
-        **scores,
-        "rivals": _rivals(blend, metric),
-        "optimism": float(abs(optimism)) if np.isfinite(optimism) else None,
-    }
+    return {**scores, "rivals": _rivals(blend, metric), "optimism": optimism}
 
 
 def _rivals(blend: blending.Blend, metric: Metric) -> dict[str, float]:

@@ -49,6 +49,7 @@ def run(params: Params, learner: str) -> None:
             threads=params.threads,
             table=extra.read(rows.truth.images["image_id"]) if found.tabular else None,
             watch=True,
+            alone=_alone(rows, every) if found.means else None,
         )
     scores = crossfit.write(folder, rows, predictions)
     log.info("learned %s in %.0f s: %s", learner, time.monotonic() - start, scores)
@@ -71,3 +72,11 @@ def _inputs(learner: Learner, rows: ledger.Ledger) -> Callable[[int], fitting.In
     backbone, tap = learner.map
     whole = features.Features(rows.rows).maps(backbone, f"{tap}.map")
     return lambda _fold: whole
+
+
+def _alone(rows: ledger.Ledger, every: ledger.Ledger) -> Callable[[int], fitting.Inputs] | None:
+    """What the images are in a fold without their other views; None where they have none."""
+    if len(rows.rows) == len(every.rows):
+        return None
+    known, choice = features.Features(rows.rows), features.read_choice(layout.CHOICE)
+    return lambda fold: known.read(choice[str(fold)])

@@ -26,7 +26,13 @@ class Params(Section):
     columns: list[str] | None = Field(
         None, description="what to stack, by hand, e.g. [lite0/s4.avg, lite0/head]; empty means as ranked"
     )
+    max_bytes: int | None = Field(None, ge=1, description="of the stack, an image and view; empty means no limit")
     max_multiply_adds: int | None = Field(None, ge=1, description="largest sum over the networks; empty means no limit")
+
+    @property
+    def budget(self) -> ranking.Budget:
+        """The three limits."""
+        return ranking.Budget(self.max_channels, self.max_bytes, self.max_multiply_adds)
 
 
 def run(params: Params) -> None:
@@ -51,8 +57,9 @@ def run(params: Params) -> None:
     choice = _chosen(params, table, list(scores[0]))
     if not all(choice.values()):
         raise ParamsError(
-            "no column fits into rank.max_channels and rank.max_multiply_adds; the smallest has "
-            f"{columns['channels'].min()} channels and {columns['multiply_adds'].min():,} multiply-adds"
+            "no column fits into rank.max_channels, rank.max_bytes and rank.max_multiply_adds; the smallest has "
+            f"{columns['channels'].min()} channels, {columns['bytes'].min():,} bytes and "
+            f"{columns['multiply_adds'].min():,} multiply-adds"
         )
     chosen = [pair in choice[ranking.ALL] for pair in pairs]
     table = table.assign(chosen=chosen).rename(columns={ranking.ALL: "score"})
@@ -88,8 +95,7 @@ def _say(table: pd.DataFrame, target: Target, agreement: dict[str, float]) -> No
 def _chosen(params: Params, table: pd.DataFrame, names: list[str]) -> dict[str, list[tuple[str, str]]]:
     """The columns to stack for each fold and for all: those named by hand, else the best within the budget."""
     if params.columns is None:
-        most, sums = params.max_channels, params.max_multiply_adds
-        return {name: ranking.choose(table, name, max_channels=most, max_multiply_adds=sums) for name in names}
+        return {name: ranking.choose(table, name, params.budget) for name in names}
     known = {f"{b}/{c}": (str(b), str(c)) for b, c in zip(table["backbone"], table["column"], strict=True)}
     for column in params.columns:
         if column not in known:
