@@ -87,7 +87,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(toy: Toy, api: Api,
     found = states(api, run)
     assert found["audit"] == "Failed"
     assert (found["extract@a"], found["extract@b"]) == ("Completed", "Completed")
-    assert found["blend"] == found["submit"] == found["report"] == "NotReady"
+    assert found["blend"] == found["submit"] == found["report"] == "NotRun"
     assert run["state_name"] == "Failed"
     message = run["state"]["message"]
     assert "stage audit failed" in message

@@ -1,6 +1,7 @@
 """A run with other params never touches the user's files, and ends as what `dvc exp run --temp` would have made."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 from toy import PROJECT, Api, Toy, commit
 
-from pipelines import experiment, git, presence, workspace
+from pipelines import command, experiment, git, presence, workspace
 from pipelines.errors import PipelineError
 
 
@@ -209,17 +210,28 @@ def test_the_projects_own_params_can_be_overridden_by_dvc_and_by_us_alike(tmp_pa
     assert load_yaml(by_dvc) == load_yaml(by_us) == wanted
 
 
-def test_overrides_are_spelled_as_dvc_takes_them(toy: Toy) -> None:
+def test_overrides_are_spelled_as_the_command_line_takes_them() -> None:
     overrides = {
-        "augment": {"views": 5, "policy": "flip", "seed": None, "limit": 7},
-        "extract": {"backbones": {"a": None, "b": {"size": 64}, "c": {"taps": ["s4"], "model": "a b"}}},
+        "augment": {"views": 5, "policy": "flip", "seed": None},
+        "extract": {"backbones": {"a": None, "c": {"taps": ["s4"], "model": "a: b=c"}}},
     }
-    params = toy.root / "params.yaml"
-    by_us, spelled = load_yaml(params), experiment.spell(load_yaml(params), overrides)
-    workspace.merge(by_us, overrides)
+    spelled = command.spelled(overrides)
     assert spelled[:3] == ["augment.views=5", 'augment.policy="flip"', "augment.seed=null"]
-    apply_overrides(params, spelled)
-    assert load_yaml(params) == by_us
+    assert command.nested(spelled) == overrides
+
+
+@pytest.mark.slow
+def test_the_command_that_is_named_for_a_failed_stage_runs_that_stage_on_what_the_run_had_made(
+    toy: Toy, server_env: dict[str, str]
+) -> None:
+    done(toy)
+    toy.order("blend", "fail")
+    named = toy.flow("-S", "augment.views=5", "-S", "augment.policy=flip", ok=False, **server_env)
+    alone = next(line for line in named.splitlines() if line.startswith("to run it alone: ")).partition(": ")[2]
+    (toy.control / "blend").unlink()
+    toy.forget_calls()
+    toy.run(*shlex.split(alone), **server_env)
+    assert toy.calls() == ["blend"]
 
 
 def commit_more(toy: Toy) -> None:
