@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from goulot import layout
-from pipelines import command, experiment, forms, graph, locks, presence, publish, states, tasks, workspace
+from pipelines import command, experiment, forms, graph, heir, locks, presence, publish, states, tasks, workspace
 from pipelines import session as sessions
 from pipelines.session import Session
 from pipelines.workspace import Workspace
@@ -43,6 +43,7 @@ def run(wish: Wish, log: Log) -> State[Any]:
     names = experiment.free_names(main, publish.key(str(flow_run.name or "run")) or "run")
     with (
         presence.announced(main, names, str(flow_run.id)) as name,
+        heir.waiting(main),
         sessions.opened(main, name, side_by_side=wish.side_by_side, force=wish.force) as here,
         states.cancellable(here.stop),
         ExitStack() as held,

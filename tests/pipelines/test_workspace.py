@@ -5,10 +5,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
-from toy import PROJECT, Api, Toy, commit
+from toy import PROJECT, Api, Toy, commit, wait_until
 
 from pipelines import command, experiment, git, presence, workspace
 from pipelines.errors import PipelineError
@@ -147,7 +148,23 @@ def test_without_a_commit_the_fix_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy, server_env: dict[str, str]) -> None:
+def test_a_run_that_is_killed_leaves_no_workspace(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
+    done(toy)
+    toy.order("augment", "tree")
+    flow = toy.start_flow("-S", "augment.views=5", **server_env)
+    toy.tree("augment")
+    run = api.last_run()["id"]
+    flow.kill()
+    flow.wait()
+    wait_until(lambda: api.run(run)["state_type"] == "CRASHED", 30, every=0.3)
+    wait_until(lambda: list((toy.root / ".goulot/workspaces").iterdir()) == [], 10)
+    assert toy.git("worktree", "list").count("\n") == 1
+
+
+@pytest.mark.slow
+def test_workspaces_of_runs_that_left_no_heir_are_swept_and_those_of_live_ones_stay(
+    toy: Toy, api: Api, server_env: dict[str, str]
+) -> None:
     done(toy)
     toy.order("augment", "tree")
     flow = toy.start_flow("-S", "augment.views=5", **server_env)
@@ -158,10 +175,16 @@ def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy,
     assert list(presence.gone(toy.root)) == []
     coming = toy.root / "runs" / f"{workspace.COMING}{left}"
     coming.mkdir(parents=True)
+    heir = next(child for child in psutil.Process(flow.pid).children() if "pipelines.heir" in child.cmdline())
+    heir.kill()
+    dead = api.last_run()["id"]
     flow.kill()
     flow.wait()
     (toy.control / "augment").unlink()
-    assert f"swept the workspace of the run {left}" in toy.flow(**server_env)
+    log = toy.flow(**server_env)
+    assert f"swept the workspace of the run {left}" in log
+    assert f"the run {left} was still shown as running; its process is gone" in log
+    assert api.run(dead)["state_type"] == "CRASHED"
     assert list(folder.iterdir()) == []
     assert not coming.exists()
     assert toy.git("worktree", "list").count("\n") == 1
