@@ -1,7 +1,9 @@
 """The command line of `python -m pipelines.flows`."""
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -53,6 +55,11 @@ def nested(settings: list[str]) -> dict[str, Any]:
                 raise PipelineError(f"{setting!r} contradicts another setting, which gives {parent!r} a value")
         place[last] = _value(setting, value)
     return document
+
+
+def spelled(overrides: Mapping[str, Any]) -> list[str]:
+    """Return overrides as `nested` reads them: JSON is YAML, too."""
+    return [f"{name}.{key}={json.dumps(value)}" for name, fields in overrides.items() for key, value in fields.items()]
 
 
 def _value(setting: str, value: str) -> Any:

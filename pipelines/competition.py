@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from goulot import layout
-from pipelines import experiment, forms, graph, locks, presence, publish, states, tasks, workspace
+from pipelines import command, experiment, forms, graph, heir, locks, presence, publish, states, tasks, workspace
 from pipelines import session as sessions
 from pipelines.session import Session
 from pipelines.workspace import Workspace
@@ -43,6 +43,7 @@ def run(wish: Wish, log: Log) -> State[Any]:
     names = experiment.free_names(main, publish.key(str(flow_run.name or "run")) or "run")
     with (
         presence.announced(main, names, str(flow_run.id)) as name,
+        heir.waiting(main),
         sessions.opened(main, name, side_by_side=wish.side_by_side, force=wish.force) as here,
         states.cancellable(here.stop),
         ExitStack() as held,
@@ -51,8 +52,8 @@ def run(wish: Wish, log: Log) -> State[Any]:
         apart = None
         if wish.overrides:
             apart = held.enter_context(workspace.isolated(here, wish.overrides, log.info))
-            spelled = " ".join(f"-S {shlex.quote(item)}" for item in experiment.spell(params, wish.overrides))
-            here.alone = lambda stage: f"dvc exp run --temp --single-item {spelled} {stage}"
+            spelled = " ".join(f"-S {shlex.quote(item)}" for item in command.spelled(wish.overrides))
+            here.alone = lambda stage: f"python -m pipelines.flows {stage} {spelled}"
         else:
             held.enter_context(_alone_in(here, log))
         if ended := _stages(here, wish, log):
@@ -106,8 +107,9 @@ def _stages(here: Session, wish: Wish, log: Log) -> State[Any] | None:
     failed = {name: state for name, state in ended.items() if state.is_failed() or state.is_crashed()}
     if not failed:
         return None
-    not_run = [name for name, state in ended.items() if not state.is_final()]
-    return Failed(message=_failure(failed, not_run))
+    message = _failure(failed, [name for name, state in ended.items() if state.name == tasks.NOT_RUN])
+    log.error("%s", message)
+    return Failed(message=message)
 
 
 def _failure(failed: Mapping[str, State[Any]], not_run: list[str]) -> str:

@@ -7,20 +7,16 @@ saves nothing.
 """
 
 import getpass
-import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from dvc.repo.experiments.refs import ExpRefInfo
 
 from pipelines import git
 from pipelines.errors import PipelineError
 from pipelines.session import IGNORED, RUNS, STATE, WORKSPACES
-
-ABSENT = object()
 
 
 def free_names(main: Path, wanted: str) -> Iterator[str]:
@@ -42,28 +38,6 @@ def save(root: Path, name: str) -> str:
     # The zeros make git refuse a reference that is there already.
     git.git(root, "update-ref", str(ExpRefInfo(baseline, name)), commit, "0" * len(commit))
     return name
-
-
-def spell(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
-    """Return the overrides of a document of params as DVC's `-S` takes them."""
-    return [
-        text
-        for name, fields in overrides.items()
-        for field, value in fields.items()
-        for text in _spelled(f"{name}.{field}", (document.get(name) or {}).get(field, ABSENT), value)
-    ]
-
-
-def _spelled(path: str, present: Any, value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            there = present.get(key, ABSENT) if isinstance(present, Mapping) else ABSENT
-            if inner is None and there is not ABSENT:
-                yield f"~{path}.{key}"
-            elif inner is not None:
-                yield from _spelled(f"{path}.{key}", there, inner)
-    else:
-        yield f"{'++' if present is ABSENT else ''}{path}={json.dumps(value)}"
 
 
 def _identity(root: Path) -> dict[str, str]:

@@ -39,6 +39,17 @@ def test_it_lists_what_would_go_and_asks(checkout: Path, caplog: pytest.LogCaptu
     assert len(list(checkout.glob("runs/*"))) == 4
 
 
+def test_a_run_that_dvc_does_not_keep_is_named_as_such(checkout: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (checkout / "runs/run-0/run.json").write_text('{"experiment": "bold-crow"}')
+    (checkout / "runs/run-1/run.json").write_text('{"experiment": null}')
+    for number in range(2):
+        os.utime(checkout / f"runs/run-{number}", (number, number))
+    with caplog.at_level(logging.INFO, "goulot"):
+        clean.run(keep=2)
+    assert "run-0  (an old run; it stays in DVC as bold-crow)" in caplog.text
+    assert "run-1  (an old run; kept nowhere else)" in caplog.text
+
+
 def test_the_newest_runs_and_the_features_in_use_stay(checkout: Path) -> None:
     (checkout / "runs" / ".coming-run-9").mkdir()
     removed = clean.run(keep=2, yes=True)

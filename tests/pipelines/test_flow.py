@@ -87,7 +87,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(toy: Toy, api: Api,
     found = states(api, run)
     assert found["audit"] == "Failed"
     assert (found["extract@a"], found["extract@b"]) == ("Completed", "Completed")
-    assert found["blend"] == found["submit"] == found["report"] == "NotReady"
+    assert found["blend"] == found["submit"] == found["report"] == "NotRun"
     assert run["state_name"] == "Failed"
     message = run["state"]["message"]
     assert "stage audit failed" in message
@@ -132,17 +132,15 @@ def test_the_death_of_the_flow_ends_its_stages_and_the_next_run_goes_on(
     flow.kill()
     assert wait_until(lambda: not alive(pids), 6) < 5
     flow.wait()
-    dead = api.last_run()
-    assert dead["state_type"] == "RUNNING"
+    dead = api.last_run()["id"]
+    wait_until(lambda: api.run(dead)["state_type"] == "CRASHED", 30, every=0.3)
+    wait_until(lambda: states(api, api.run(dead))["blend"] == "Crashed", 10, every=0.3)
     (toy.control / "blend").unlink()
     toy.forget_calls()
     table = toy.root / ".dvc/tmp/rwlock"
     held = {"pid": os.getpid(), "cmd": "/somewhere/dvc repro --single-item blend"}
     table.write_text(json.dumps({"write": {str(toy.root / "data/blend"): held}, "read": {}}))
     log = toy.flow(**server_env)
-    assert f"the run {dead['name']} was still shown as running; its process is gone" in log
-    assert api.run(dead["id"])["state_type"] == "CRASHED"
-    assert states(api, dead)["blend"] == "Crashed"
     assert toy.calls() == ["blend", "submit", "report"]
     assert "cleared a stale DVC lock" in log
     assert "Data and pipelines are up to date" in toy.dvc("status")
@@ -178,10 +176,20 @@ def test_independent_stages_run_side_by_side(tmp_path: Path, server_env: dict[st
 
 
 @pytest.mark.slow
-def test_a_run_without_any_server_works(toy: Toy, tmp_path: Path) -> None:
-    log = toy.flow("fetch", PREFECT_HOME=str(tmp_path / "home"))
+def test_a_run_without_any_server_works_and_leaves_none_when_it_is_killed(toy: Toy, tmp_path: Path) -> None:
+    home = {"PREFECT_HOME": str(tmp_path / "home")}
+    log = toy.flow("fetch", **home)
     assert "1 completed" in log
     assert toy.calls() == ["fetch"]
+    toy.order("audit", "tree")
+    flow = toy.start_flow("audit", **home)
+    stage = toy.tree("audit")
+    pids = [child.pid for child in toys.psutil.Process(flow.pid).children(recursive=True)]
+    assert set(stage) < set(pids)
+    flow.kill()
+    wait_until(lambda: not alive(stage), 5)
+    wait_until(lambda: not alive(pids), 30)
+    flow.wait()
 
 
 @pytest.mark.parametrize(

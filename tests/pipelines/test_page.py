@@ -16,6 +16,8 @@ import toy as toys
 from conftest import free_port
 from toy import STAGES, Api, Toy, alive, wait_until
 
+from pipelines import session
+
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -93,13 +95,14 @@ def test_the_form_offers_the_stages_of_this_checkout(calm: Page) -> None:
 
 def test_a_run_with_nothing_to_do_takes_six_seconds_at_most(calm: Page) -> None:
     calm.end(calm.start())
-    took = []
-    while len(took) < 3 and not (took and took[-1] < 6):  # whatever else runs on the machine counts as well
+    took: list[float] = []
+    allowed = 6 * max(1.0, os.getloadavg()[0] / session.cores())  # whatever else runs on the machine counts as well
+    while len(took) < 3 and not (took and took[-1] < allowed):
         run = calm.end(calm.start())
         assert run["state"]["message"] == "8 skipped"
         begun, ended = (toys.when(run[name]) for name in ("created", "end_time"))
         took.append(ended - begun)
-    assert min(took) < 6
+    assert min(took) < allowed
 
 
 def test_a_value_out_of_bounds_is_refused_by_the_server_with_the_reason(calm: Page) -> None:

@@ -1,15 +1,17 @@
 """A run with other params never touches the user's files, and ends as what `dvc exp run --temp` would have made."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
-from toy import PROJECT, Api, Toy, commit
+from toy import PROJECT, Api, Toy, commit, wait_until
 
-from pipelines import experiment, git, presence, workspace
+from pipelines import command, experiment, git, presence, workspace
 from pipelines.errors import PipelineError
 
 
@@ -146,7 +148,23 @@ def test_without_a_commit_the_fix_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy, server_env: dict[str, str]) -> None:
+def test_a_run_that_is_killed_leaves_no_workspace(toy: Toy, api: Api, server_env: dict[str, str]) -> None:
+    done(toy)
+    toy.order("augment", "tree")
+    flow = toy.start_flow("-S", "augment.views=5", **server_env)
+    toy.tree("augment")
+    run = api.last_run()["id"]
+    flow.kill()
+    flow.wait()
+    wait_until(lambda: api.run(run)["state_type"] == "CRASHED", 30, every=0.3)
+    wait_until(lambda: list((toy.root / ".goulot/workspaces").iterdir()) == [], 10)
+    assert toy.git("worktree", "list").count("\n") == 1
+
+
+@pytest.mark.slow
+def test_workspaces_of_runs_that_left_no_heir_are_swept_and_those_of_live_ones_stay(
+    toy: Toy, api: Api, server_env: dict[str, str]
+) -> None:
     done(toy)
     toy.order("augment", "tree")
     flow = toy.start_flow("-S", "augment.views=5", **server_env)
@@ -157,10 +175,16 @@ def test_workspaces_of_dead_runs_are_swept_and_those_of_live_ones_stay(toy: Toy,
     assert list(presence.gone(toy.root)) == []
     coming = toy.root / "runs" / f"{workspace.COMING}{left}"
     coming.mkdir(parents=True)
+    heir = next(child for child in psutil.Process(flow.pid).children() if "pipelines.heir" in child.cmdline())
+    heir.kill()
+    dead = api.last_run()["id"]
     flow.kill()
     flow.wait()
     (toy.control / "augment").unlink()
-    assert f"swept the workspace of the run {left}" in toy.flow(**server_env)
+    log = toy.flow(**server_env)
+    assert f"swept the workspace of the run {left}" in log
+    assert f"the run {left} was still shown as running; its process is gone" in log
+    assert api.run(dead)["state_type"] == "CRASHED"
     assert list(folder.iterdir()) == []
     assert not coming.exists()
     assert toy.git("worktree", "list").count("\n") == 1
@@ -209,17 +233,28 @@ def test_the_projects_own_params_can_be_overridden_by_dvc_and_by_us_alike(tmp_pa
     assert load_yaml(by_dvc) == load_yaml(by_us) == wanted
 
 
-def test_overrides_are_spelled_as_dvc_takes_them(toy: Toy) -> None:
+def test_overrides_are_spelled_as_the_command_line_takes_them() -> None:
     overrides = {
-        "augment": {"views": 5, "policy": "flip", "seed": None, "limit": 7},
-        "extract": {"backbones": {"a": None, "b": {"size": 64}, "c": {"taps": ["s4"], "model": "a b"}}},
+        "augment": {"views": 5, "policy": "flip", "seed": None},
+        "extract": {"backbones": {"a": None, "c": {"taps": ["s4"], "model": "a: b=c"}}},
     }
-    params = toy.root / "params.yaml"
-    by_us, spelled = load_yaml(params), experiment.spell(load_yaml(params), overrides)
-    workspace.merge(by_us, overrides)
+    spelled = command.spelled(overrides)
     assert spelled[:3] == ["augment.views=5", 'augment.policy="flip"', "augment.seed=null"]
-    apply_overrides(params, spelled)
-    assert load_yaml(params) == by_us
+    assert command.nested(spelled) == overrides
+
+
+@pytest.mark.slow
+def test_the_command_that_is_named_for_a_failed_stage_runs_that_stage_on_what_the_run_had_made(
+    toy: Toy, server_env: dict[str, str]
+) -> None:
+    done(toy)
+    toy.order("blend", "fail")
+    named = toy.flow("-S", "augment.views=5", "-S", "augment.policy=flip", ok=False, **server_env)
+    alone = next(line for line in named.splitlines() if line.startswith("to run it alone: ")).partition(": ")[2]
+    (toy.control / "blend").unlink()
+    toy.forget_calls()
+    toy.run(*shlex.split(alone), **server_env)
+    assert toy.calls() == ["blend"]
 
 
 def commit_more(toy: Toy) -> None:

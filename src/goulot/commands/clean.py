@@ -3,6 +3,7 @@
 What DVC holds is left to `dvc gc`.
 """
 
+import json
 import logging
 import shutil
 import time
@@ -59,7 +60,17 @@ def old_runs(keep: int) -> Iterator[Item]:
     runs = [path for path in RUNS.glob("[!.]*") if path.is_dir()]
     newest_first = sorted(runs, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
     for path in newest_first[keep:]:
-        yield Item(path, "an old run; as an experiment it stays in DVC", size_of(path))
+        kept = experiment_of(path)
+        yield Item(path, f"an old run; {f'it stays in DVC as {kept}' if kept else 'kept nowhere else'}", size_of(path))
+
+
+def experiment_of(run: Path) -> str | None:
+    """The DVC experiment as which the run was kept, if it was."""
+    try:
+        kept = json.loads((run / "run.json").read_text(encoding="utf-8")).get("experiment")
+    except (OSError, ValueError):
+        return None
+    return str(kept) if kept else None
 
 
 def unused_features(days: float) -> Iterator[Item]:
