@@ -68,6 +68,8 @@ def detect(sample: pd.DataFrame, target: Target, metric: Metric) -> Kind:
         return "top"
     if len(columns) == 1 and target.task == "multilabel":
         return "list"
+    if len(columns) == 1 and not any(map(str.strip, cells)):  # nothing is said but that there is one
+        return "probability" if target.task == "binary" and not metric.decides else "label"
     if len(columns) == 1 and target.task == "binary" and _numeric(cells):
         codes = cells <= set(target.names)
         decided = cells <= {*target.names, "0", "1"} and metric.decides
