@@ -142,6 +142,7 @@ def _tar(
     return path
 
 
+UP = {"a/b/up": "../..", "x": "a/b/up/../secret"}  # of which each for itself ends inside
 EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "zip dots": (lambda p: _zip(p / "a.zip", {"ok.txt": b"", "../out.txt": b"x"}), "leaves the folder"),
     "zip deep dots": (lambda p: _zip(p / "a.zip", {"a/b/../../../out.txt": b"x"}), "leaves the folder"),
@@ -157,6 +158,8 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "tar absolute": (lambda p: _tar(p / "a.tar.gz", {"/out.txt": b"x"}), "is no relative path"),
     "tar link": (lambda p: _tar(p / "a.tar.gz", {}, links={"x": "../y"}), "points outside"),
     "tar hard link": (lambda p: _tar(p / "a.tar.gz", {}, links={"d/x": "../y"}, kind=tarfile.LNKTYPE), "outside"),
+    "tar link by a link": (lambda p: _tar(p / "a.tar.gz", {"a/b/c": b""}, links=UP), "points outside"),
+    "zip link by a link": (lambda p: _zip(p / "a.zip", {"a/b/c": b""}, links=UP), "points outside"),
     "tar device": (lambda p: _tar(p / "a.tar.gz", {}, links={"x": ""}, kind=tarfile.CHRTYPE), "neither a file"),
     "tar bomb": (lambda p: _tar(p / "a.tar.gz", {"a.bin": bytes(300 * 2**20)}), "would unpack to"),
     "tar broken": (lambda p: _broken(_tar(p / "a.tar.gz", {"a": os.urandom(9999)})), "cannot be unpacked"),
@@ -178,6 +181,18 @@ def test_an_archive_that_is_not_to_be_trusted_is_unpacked(case: str, tmp_path: P
     assert "\n" not in str(error.value)
     assert not [path for path in target.rglob("*") if path.is_file() and path.stat().st_size > 10000]
     assert {path.name for path in tmp_path.rglob("*")} <= {"a.zip", "a.tar.gz", "deep", "target", "a"}
+
+
+def test_links_within_an_archive_are_refused(tmp_path: Path) -> None:
+    links = {"b/x.txt": "../a/x.txt", "y.txt": "a/x.txt"}
+    for path in (
+        _zip(tmp_path / "a.zip", {"a/x.txt": b"x"}, links=links),
+        _tar(tmp_path / "a.tgz", {"a/x.txt": b"x"}, links=links),
+    ):
+        target = tmp_path / f"of-{path.suffix[1:]}"
+        target.mkdir()
+        archive.unpack(path, target)
+        assert [(target / name).read_bytes() for name in links] == [b"x", b"x"]
 
 
 def test_a_file_is_written_through_a_link_of_the_archive(tmp_path: Path) -> None:
