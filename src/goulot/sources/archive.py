@@ -165,7 +165,7 @@ def _judge_name(path: Path, name: str) -> None:
 
 
 def _leaves(folder: str, link: str) -> bool:
-    """Whether a link in a folder points outside. What comes down may be a link itself, from which `..` leads elsewhere."""
+    """Whether a link in a folder points outside; by `..` after a name too, which may be a link that leads elsewhere."""
     down = link.lstrip("./") if not link.startswith("/") else link
     return (
         link.startswith("/") or ".." in PurePosixPath(down).parts
