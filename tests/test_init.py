@@ -178,7 +178,7 @@ def test_the_metric_does_not_say_what_whole_numbers_are(metric: str, task: str, 
     (kind_and_individual, "map@5", "the 3 likeliest labels"),
     (tags_that_the_sample_parts, None, "the labels that apply"),
     (class_folders_a_table_and_a_blank_sample, None, "a label"),
-    (a_patient_and_more_columns, None, "a probability"),
+    (a_patient_and_more_columns, None, "the probability of '1'"),
 ])  # fmt: skip
 def test_what_a_submission_holds_shows_after_the_run(
     build: Callable[[Path], None], metric: str | None, cells: str, data: Path, checkout: Path

@@ -90,6 +90,15 @@ def test_the_sample_s_order_or_columns_are_lost() -> None:
     assert filled(wide).to_numpy().tolist()[1] == ["1", 0.8, 0.2]
 
 
+def test_a_probability_is_of_the_other_class() -> None:
+    for wanted, place in ((None, 1), ("good", 1), ("bad", 0)):
+        assert form(sample(), CLASSES, LOG_LOSS, "probability", wanted).positive == place
+        coded = form(sample(*"000"), CLASSES, metrics.find("f1"), "label", wanted)
+        assert coded.texts[place] == "1"
+    with pytest.raises(SubmissionError, match=r"submit.positive is 'ugly'; the classes are 'bad', 'good'"):
+        form(sample(), CLASSES, LOG_LOSS, "probability", "ugly")
+
+
 def test_labels_or_grades_are_not_those_that_were_decided() -> None:
     assert filled(sample(*["Maize"] * 3), PLANTS, p=P3)["target"].tolist() == [
         "Maize",

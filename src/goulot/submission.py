@@ -86,8 +86,11 @@ def detect(sample: pd.DataFrame, target: Target, metric: Metric) -> Kind:
     )
 
 
-def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Form:
-    """The particulars of a kind. Raises SubmissionError where sample and target do not have it."""
+def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind, positive: str | None = None) -> Form:
+    """The particulars of a kind; `positive` is the class that a single number speaks of.
+
+    Raises SubmissionError where sample and target do not have it.
+    """
     columns, names = list(sample.columns[1:]), target.names
     cells = set(sample[columns[0]])
     if kind == "columns":
@@ -109,11 +112,20 @@ def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Fo
         )
     _check_task(kind, target)
     if kind == "probability":
-        return Form(kind, columns, names, positive=names.index(columns[0]) if columns[0] in names else 1)
+        return Form(kind, columns, names, positive=_positive(columns[0], names, positive))
     if kind == "label":
         coded = target.task == "binary" and cells <= {"0", "1"} and not cells & set(names)
-        return Form(kind, columns, ["0", "1"] if coded else names)
+        codes = ["0", "1"] if _positive(columns[0], names, positive) else ["1", "0"]
+        return Form(kind, columns, codes if coded else names)
     return _many(kind, sample, target, metric)
+
+
+def _positive(column: str, names: list[str], wanted: str | None) -> int:
+    """The class that was asked for, or that the column is named after, or the second."""
+    if wanted is not None and wanted not in names:
+        raise SubmissionError(f"submit.positive is {wanted!r}; the classes are {', '.join(map(repr, names[:6]))}")
+    named = next((name for name in (wanted, column) if name in names), None)
+    return 1 if named is None else names.index(named)
 
 
 def _many(kind: Kind, sample: pd.DataFrame, target: Target, metric: Metric) -> Form:

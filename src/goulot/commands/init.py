@@ -30,7 +30,7 @@ BY_METRIC: dict[str, Task] = {
 }  # fmt: skip
 
 SAID: dict[submission.Kind, str] = {
-    "probability": "a probability", "label": "a label", "columns": "a column for each class or label",
+    "probability": "the probability of {of!r}", "label": "a label", "columns": "a column for each class or label",
     "top": "the {most} likeliest labels", "list": "the labels that apply", "number": "a number",
 }  # fmt: skip
 
@@ -130,7 +130,8 @@ def _asked(looked: Survey, outcome: Outcome, metric: str) -> list[str]:
         form = submission.form(sample, outcome.target, scored, kind)
     except SubmissionError as error:
         return [f"submit would stop: {error}"]
-    return [f"a submission's cells: {SAID[kind].format(most=form.most)}"]
+    of = outcome.target.names[form.positive] if kind == "probability" else ""
+    return [f"a submission's cells: {SAID[kind].format(most=form.most, of=of)}"]
 
 
 def _shown(items: list[str], most: int = 6) -> str:
