@@ -244,6 +244,16 @@ def _pixels_in_a_table(root: Path) -> None:
     write_csv(root / "train.csv", {"label": [0, 1], "pixel0": [3, 4], "pixel1": [5, 6]})
 
 
+def _a_sample_of_ids_alone(root: Path) -> None:
+    _unlabelled(root)
+    write_csv(root / "sample_submission.csv", {"id": range(4)})
+
+
+def _nothing_to_learn(root: Path) -> None:
+    _unlabelled(root)
+    write_csv(root / "train.csv", {"id": range(8), "split": ["train"] * 6 + ["test"] * 2})
+
+
 def _unlabelled(root: Path) -> None:
     write_images(root, [f"train/{i}.png" for i in range(8)] + [f"test/{i}.png" for i in range(4)])
 
@@ -255,6 +265,8 @@ REFUSED: dict[Callable[[Path], None], str] = {
     _four_images_an_id: "'id' leads to train/{id}_blue.png or train/{id}_green.png or train/{id}_red.png",
     _a_row_for_each_label: "train.csv has several rows an image ('id'): an image is one row, its labels in one cell",
     _pixels_in_a_table: "pixels that stand in a table's cells have to be written as image files first",
+    _a_sample_of_ids_alone: "sample_submission.csv has the column 'id' alone; an id and at least one target are needed",
+    _nothing_to_learn: "no column of train.csv can be the label: besides ids there is none of several values",
     _unlabelled: "no table, no folders and no file names tell the labels; seen: 8 images in train/; 4 images in test/",
 }
 

@@ -36,7 +36,7 @@ class Labels:
 
 def find(table: Table, used: set[str], sample: pd.DataFrame | None, test: Table | None) -> Labels | list[str]:
     """The labels of a table whose columns `used` are ids and paths; where nothing decides, those that could be."""
-    columns = [name for name in table.rows.columns if name not in used and _tells_apart(table.rows[name])]
+    columns = [name for name in table.rows.columns if name and name not in used and _tells_apart(table.rows[name])]
     if sample is None:
         return _by_itself(table, columns, test)
     found = _by_sample(table.rows, columns, sample) or _by_itself(table, columns, test)

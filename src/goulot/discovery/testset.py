@@ -21,18 +21,25 @@ class TestSet:
 
 
 def sample_submission(found: Survey) -> str | None:
-    """The sample submission: by its name, and where there are several by how many of its ids are images."""
+    """The sample submission: by its name, and where there are several by how many of its ids are images.
+
+    Raises DataError where it has no target.
+    """
     named = [name for name in found.tables if SAMPLE.search(name.rpartition("/")[2])]
     named = [name for name in named if name.endswith((".csv", ".tsv", ".txt"))]
-    if len(named) < 2:
-        return named[0] if named else None
+    if not named:
+        return None
 
     def fit(name: str) -> tuple[float, bool, int]:
         table = found.tables[name]
         hits = matches(found, table, table.rows.columns[0])
         return (max((m.coverage for m in hits), default=0.0), "sample" in name.lower(), -len(name))
 
-    return max(named, key=fit)
+    likely = max(named, key=fit) if len(named) > 1 else named[0]
+    columns = list(found.tables[likely].rows.columns)
+    if len(columns) < 2:
+        raise DataError(f"{likely} has the column {columns[0]!r} alone; an id and at least one target are needed")
+    return likely
 
 
 def find(found: Survey, sample: str | None, train: str | None = None) -> TestSet:

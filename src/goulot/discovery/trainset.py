@@ -146,7 +146,9 @@ def by_path(found: Survey, test: TestSet, rows: pd.DataFrame | None, given: Give
 
 def which_label(table: str, columns: Sequence[str]) -> str:
     """The question to a person."""
-    shown = ", ".join(columns[:8])
+    if not columns:
+        return f"no column of {table} can be the label: besides ids there is none of several values"
+    shown = ", ".join(" ".join(name.split()) for name in columns[:8])
     return (
         f"which column of {table} is the label: {shown}? Say so by --label, e.g. --label {columns[0]!r}, again for "
         "each of several"
