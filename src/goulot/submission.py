@@ -1,7 +1,8 @@
 """A submission in the shape of `sample_submission.csv`, or a reason why it cannot be."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -37,6 +38,11 @@ class Form:
     blank: bool = False  # whether a cell may hold none
     whole: bool = False  # whether labels are decided, 0 or 1, where they have a column each
     positive: int = 1  # the class whose probability a single column holds
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The texts, to look one up."""
+        return frozenset(self.texts)
 
 
 def read_sample(path: Path) -> pd.DataFrame:
@@ -134,7 +140,8 @@ def _many(kind: Kind, sample: pd.DataFrame, target: Target, metric: Metric) -> F
     cells = set(sample[columns[0]])
     free = (mark for mark in SEPARATORS if not any(mark in name for name in names))
     separator = _separator(cells, names) or next(free, " ")
-    most = max(len(split(cell, separator, names)) for cell in cells)
+    known = frozenset(names)
+    most = max(len(split(cell, separator, known)) for cell in cells)
     if kind == "list":
         return Form(kind, columns, names, separator, most=len(names), blank="" in cells)
     wanted = int(metric.name.removeprefix("map@")) if metric.name.startswith("map@") else 1
@@ -208,9 +215,9 @@ def asked(ids: "pd.Series[str]", sample: pd.DataFrame) -> "pd.Series[bool]":
     return ids.isin(wanted) | ids.map(_stem).isin(wanted)
 
 
-def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:
+def split(cell: str, separator: str, known: Set[str]) -> list[str]:
     """The labels in a cell; a known label that holds the separator is one label, the longest that fits."""
-    words, labels, known = cell.split(separator) if cell else [], [], set(names)
+    words, labels = cell.split(separator) if cell else [], []
     while words:
         fits = (n for n in range(len(words), 0, -1) if separator.join(words[:n]) in known)
         taken = next(fits, 1)
@@ -221,14 +228,14 @@ def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:
 
 def _separator(cells: set[str], names: list[str]) -> str | None:
     """What stands between labels: cells fall into known ones, else into equally many of which some are known."""
-    likely = None
+    likely, known = None, frozenset(names)
     for separator in SEPARATORS:
-        parts = [split(cell, separator, names) for cell in cells]
+        parts = [split(cell, separator, known) for cell in cells]
         flat = {label for part in parts for label in part}
         sizes = {len(part) for part in parts}
-        if max(sizes, default=0) > 1 and flat <= set(names):
+        if max(sizes, default=0) > 1 and flat <= known:
             return separator
-        if max(sizes, default=0) > 1 and len(sizes) == 1 and flat & set(names):
+        if max(sizes, default=0) > 1 and len(sizes) == 1 and flat & known:
             likely = likely or separator
     return likely
 

@@ -139,7 +139,7 @@ def _separator_of(sample: pd.DataFrame, cells: "pd.Series[str]") -> str | None:
         pieces = {part for cell in wholes for part in labelling.parts(cell, mark)}
         for cell in sample.iloc[:1000, 1].unique():
             asked = set(labelling.parts(cell, mark))
-            if len(asked) > 1 and asked <= pieces and not set(submission.split(cell, mark, list(wholes))) <= wholes:
+            if len(asked) > 1 and asked <= pieces and not set(submission.split(cell, mark, wholes)) <= wholes:
                 return mark
     return None
 

@@ -108,7 +108,7 @@ def survey(root: Path) -> Survey:
 def like(name: str) -> str:
     """A name by which it is found: an image's suffix may be of other case in a table than on the disk."""
     stem, dot, suffix = name.rpartition(".")
-    return f"{stem}.{suffix.lower()}" if dot and is_image(name) else name
+    return f"{stem}.{suffix.lower()}" if dot and suffix != suffix.lower() and is_image(name) else name
 
 
 def above(file: str) -> list[str]:
