@@ -301,6 +301,18 @@ def labels_and_descriptions(root: Path) -> None:
     write_csv(root / "Test_Metadata.csv", {"image": tests, "age": [50.0] * 4})
 
 
+def measures_by_the_front_of_their_names(root: Path) -> None:
+    names = [f"{n + 1000}" for n in range(18)]
+    write_images(root, [f"train_images/{name}.jpeg" for name in names])
+    write_csv(root / "train.csv", {
+        "id": names, "height": RNG.random(18), "X4_mean": RNG.random(18), "X11_mean": RNG.random(18),
+        "X4_sd": RNG.random(18),
+    })  # fmt: skip
+    ids = [f"{n + 5000}" for n in range(4)]
+    write_images(root, [f"test_images/{i}.jpeg" for i in ids])
+    write_csv(root / "sample_submission.csv", {"id": ids, "X4": [0.1] * 4, "X11": [0.1] * 4})
+
+
 def a_class_called_train(root: Path) -> None:
     write_images(root, [f"train/{label}/{n}.png" for label in ("bus", "train", "tram") for n in range(6)])
     write_images(root, [f"test/{n}.png" for n in range(4)])
@@ -343,5 +355,6 @@ CASES: dict[Callable[[Path], None], tuple[str, list[str], int, int]] = {
     a_numbered_list_beside_class_folders: ("multiclass", ["000.cat", "001.dog", "002.owl"], 18, 4),
     three_parts_of_class_folders: ("multiclass", list(LABELS), 18, 6),
     labels_and_descriptions: ("multiclass", list(LABELS), 36, 4),
+    measures_by_the_front_of_their_names: ("regression", ["X4_mean", "X11_mean"], 18, 4),
     a_class_called_train: ("multiclass", ["bus", "train", "tram"], 18, 4),
 }

@@ -142,6 +142,12 @@ def test_labels_that_apply_are_not_those_above_their_thresholds() -> None:
     assert filled(sample("a b", "", "a"), FLAGS, p=P3, rule=none)["target"].tolist() == ["", "", ""]
 
 
+def test_columns_named_by_the_front_of_the_numbers_are_unknown() -> None:
+    wide = pd.DataFrame({"Id": list("312"), "X11": "0", "X4": "0"})
+    done = filled(wide, Target("regression", ["X4_mean", "X11_mean"]), p=P)
+    assert done[["X4", "X11"]].to_numpy(dtype=float).tolist() == P[[2, 0, 1]].tolist()
+
+
 def test_numbers_go_to_other_columns() -> None:
     done = filled(pd.DataFrame({"Id": list("312"), "y": "0", "x": "0"}), Target("regression", ["x", "y"]), p=P * 100)
     assert done.to_numpy().tolist() == [["3", 50, 50], ["1", 80, 20], ["2", 10, 90]]

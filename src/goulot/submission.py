@@ -241,11 +241,15 @@ def _separator(cells: set[str], names: list[str]) -> str | None:
 
 
 def _named(columns: list[str], names: list[str]) -> list[str]:
-    """The column of each name, which may have a prefix common to all; empty where one has none."""
+    """The column of each name, with or without a prefix or a suffix common to all; empty where one has none."""
     leads = (column.removesuffix(names[0]) for column in columns if column.endswith(names[0]))
     for lead in ("", *leads):
         texts = [lead + name for name in names]
         if set(texts) <= set(columns):
+            return texts
+    for tail in (names[0].removeprefix(column) for column in columns if names[0].startswith(column)):
+        texts = [name.removesuffix(tail) for name in names]
+        if all(name.endswith(tail) for name in names) and sorted(texts) == sorted(columns):
             return texts
     return []
 

@@ -80,19 +80,29 @@ def _by_sample(rows: pd.DataFrame, columns: list[str], sample: pd.DataFrame) -> 
             return _one(rows, targets[0], "the sample submission asks for it")
         return Labels(targets, None, "the sample submission asks for them")
     if len(targets) > 1:
-        for name in columns:
-            if set(rows[name].str.strip()) <= set(targets):
-                return Labels([name], None, "its values are the sample submission's columns")
-            for separator in SEPARATORS:
-                pieces = {part for cell in rows[name] for part in labelling.parts(cell, separator)}
-                if pieces and pieces <= set(targets):
-                    return Labels([name], separator, "its values are the sample submission's columns")
-        return None
+        return _by_targets(rows, columns, targets)
     if len(targets) == 1:
         shown = _shown(sample)
         fits = [name for name in columns if shown & set(rows[name].str.strip()) and not _numbers_alone(sample)]
         if len(fits) == 1:
             return _one(rows, fits[0], "its values stand in the sample submission")
+    return None
+
+
+def _by_targets(rows: pd.DataFrame, columns: list[str], targets: list[str]) -> Labels | None:
+    """By a sample's several targets: a column's values, or parts of them, or the front of columns' names."""
+    for name in columns:
+        if set(rows[name][~tables.is_blank(rows[name])].str.strip()) <= set(targets):
+            return Labels([name], None, "its values are the sample submission's columns")
+        for separator in SEPARATORS:
+            pieces = {part for cell in rows[name] for part in labelling.parts(cell, separator)}
+            if pieces and pieces <= set(targets):
+                return Labels([name], separator, "its values are the sample submission's columns")
+    tails = {name.removeprefix(targets[0]) for name in columns if name.startswith(targets[0])}
+    whole = [tail for tail in sorted(tails) if {target + tail for target in targets} <= set(columns)]
+    if len(whole) == 1:
+        named = [target + whole[0] for target in targets]
+        return Labels(named, None, "the sample submission asks for them by the front of their names")
     return None
 
 
