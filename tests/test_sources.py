@@ -220,6 +220,7 @@ class Kaggle:
         self.data, self.url = data, ""
         self.refusal: tuple[int, str] | None = None
         self.cut_after: int | None = None
+        self.down = False  # for whoever asks for the rest of a file
         self.ranges: list[str] = []
 
 
@@ -245,7 +246,10 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
 
         def do_GET(self) -> None:
             start = 0
-            if asked := self.headers.get("Range"):
+            if (asked := self.headers.get("Range")) and stand_in.down:
+                self.close_connection = True
+                return
+            if asked:
                 stand_in.ranges.append(asked)
                 start = int(asked.removeprefix("bytes=").partition("-")[0])
             self.send_response(206 if start else 200)
@@ -289,6 +293,18 @@ def test_a_download_that_was_cut_off_starts_anew(from_kaggle: Workspace, kaggle:
     (asked,) = kaggle.ranges
     assert int(asked.removeprefix("bytes=").removesuffix("-")) >= 2**21
     assert (layout.RAW / "train.csv").is_file()
+
+
+def test_a_later_run_brings_again_what_an_earlier_one_had(
+    from_kaggle: Workspace, kaggle: Kaggle, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between the package's own attempts
+    kaggle.cut_after, kaggle.down = 5 * 2**19, True
+    assert "Kaggle cannot be reached" in refusal("fetch")
+    kaggle.down = False
+    from_kaggle.run("fetch")
+    assert int(kaggle.ranges[-1].removeprefix("bytes=").removesuffix("-")) >= 2**21
+    assert (layout.downloads("solar-cells") / "solar-cells.zip").read_bytes() == kaggle.data
 
 
 @pytest.mark.parametrize(
