@@ -222,6 +222,102 @@ def two_formats_of_the_same_pictures(root: Path) -> None:
     write_csv(root / "sample_submission.csv", {"image_name": [f"te{n}" for n in range(4)], "tags": ["cat"] * 4})
 
 
+def categories_by_number(root: Path) -> None:
+    """The submission wants the categories' numbers; the test images are of other places."""
+    write_images(root, [f"train/a{n:03d}.jpg" for n in range(60)] + [f"test/b{n:03d}.jpg" for n in range(6)])
+
+    def image(name: str, place: int, n: int) -> dict[str, Any]:
+        return {"id": name, "file_name": f"{name}.jpg", "seq_id": f"s{n // 3}", "frame_num": n % 3, "location": place}
+
+    images = [image(f"a{n:03d}", n % 11, n) for n in range(60)]
+    marks = [{"id": n, "image_id": f"a{n:03d}", "category_id": (0, 24, 71)[n % 3]} for n in range(60)]
+    names = [{"id": number, "name": name} for number, name in ((0, "empty"), (24, "peccary"), (71, "ocelot"))]
+    (root / "train.json").write_text(json.dumps({"images": images, "annotations": marks, "categories": names}))
+    tests = [image(f"b{n:03d}", 100 + n, n) for n in range(6)]
+    (root / "test_information.json").write_text(json.dumps({"images": tests, "categories": names}))
+    write_csv(root / "sample_submission.csv", {"Id": [i["id"] for i in tests], "Category": [0] * 6})
+
+
+def tags_that_the_sample_parts(root: Path) -> None:
+    sets = ["haze primary", "agriculture clear primary water", "clear primary", "cloudy", "clear primary road"]
+    rows = labelled(20, sets)
+    write_images(root, [f"train-jpg/{name}.jpg" for name, _ in rows])
+    write_images(root, ["test-jpg/te0.jpg", "test-jpg/te1.jpg", "test-jpg-additional/te2.jpg"])
+    write_csv(root / "train_v2.csv", {"image_name": [name for name, _ in rows], "tags": [label for _, label in rows]})
+    ids = ["te0", "te1", "te2"]
+    write_csv(root / "sample_submission_v2.csv", {"image_name": ids, "tags": ["primary clear road water"] * 3})
+
+
+def class_folders_a_table_and_a_blank_sample(root: Path) -> None:
+    rows = labelled(18)
+    write_images(root, [f"train_images/{label}/{name}.jpg" for name, label in rows])
+    write_images(root, [f"test_images/te{n}.jpg" for n in range(4)])
+    write_csv(root / "train.csv", {
+        "image_id": [f"{name}.jpg" for name, _ in rows], "label": [label for _, label in rows],
+        "variety": ["a", "b"] * 9, "age": range(18),
+    })  # fmt: skip
+    write_csv(root / "sample_submission.csv", {"image_id": [f"te{n}.jpg" for n in range(4)], "label": [""] * 4})
+
+
+def suffixes_of_other_case(root: Path) -> None:
+    rows = labelled(18)
+    write_images(root, [f"train/{name}.JPG" for name, _ in rows] + [f"test/te{n}.JPEG" for n in range(4)])
+    columns = {"file_name": [f"{name}.jpg" for name, _ in rows], "label": [label for _, label in rows]}
+    write_csv(root / "train_labels.tsv", columns, sep="\t")
+    write_csv(root / "sample_sub.csv", {"file_name": [f"te{n}.jpeg" for n in range(4)], "label": ["cat"] * 4})
+
+
+def kind_and_individual(root: Path) -> None:
+    rows = labelled(36, [f"{n:06x}f" for n in (5, 17, 99)])
+    write_images(root, [f"train_images/{name}.jpg" for name, _ in rows])
+    write_csv(root / "train.csv", {
+        "image": [f"{name}.jpg" for name, _ in rows], "species": ["orca", "beluga"] * 18,
+        "individual_id": [label for _, label in rows],
+    })  # fmt: skip
+    write_images(root, [f"test_images/te{n}.jpg" for n in range(4)])
+    ids = [f"te{n}.jpg" for n in range(4)]
+    write_csv(root / "sample_submission.csv", {"image": ids, "predictions": ["000011f 000005f 000063f"] * 4})
+
+
+def a_numbered_list_beside_class_folders(root: Path) -> None:
+    files = [f"{number:03d}.{label}/{label}_{n}.jpg" for number, label in enumerate(LABELS) for n in range(6)]
+    write_images(root, [f"images/{file}" for file in files] + [f"test/{n}.jpg" for n in range(4)])
+    (root / "images.txt").write_text("".join(f"{n} {file}\n" for n, file in enumerate(files, start=1)))
+
+
+def three_parts_of_class_folders(root: Path) -> None:
+    write_images(root, [f"seg_train/seg_train/{label}/{n}.jpg" for label in LABELS for n in range(6)])
+    write_images(root, [f"seg_test/seg_test/{label}/{n}.jpg" for label in LABELS for n in range(6, 8)])
+    write_images(root, [f"seg_pred/seg_pred/{n}.jpg" for n in range(10, 15)])
+
+
+def labels_and_descriptions(root: Path) -> None:
+    names, tests = [f"X_{n:04d}" for n in range(36)], [f"X_{n:04d}" for n in range(900, 904)]
+    write_images(root, [f"Training_Input/{name}.jpg" for name in names] + [f"Test_Input/{name}.jpg" for name in tests])
+    flags = {label: [float(n % 3 == k) for n in range(36)] for k, label in enumerate(LABELS)}
+    write_csv(root / "Training_GroundTruth.csv", {"image": names, **flags})
+    more = {"age": [50.0] * 36, "lesion_id": [f"l{n // 2}" for n in range(36)]}
+    write_csv(root / "Training_Metadata.csv", {"image": names, **more})
+    write_csv(root / "Test_Metadata.csv", {"image": tests, "age": [50.0] * 4})
+
+
+def measures_by_the_front_of_their_names(root: Path) -> None:
+    names = [f"{n + 1000}" for n in range(18)]
+    write_images(root, [f"train_images/{name}.jpeg" for name in names])
+    write_csv(root / "train.csv", {
+        "id": names, "height": RNG.random(18), "X4_mean": RNG.random(18), "X11_mean": RNG.random(18),
+        "X4_sd": RNG.random(18),
+    })  # fmt: skip
+    ids = [f"{n + 5000}" for n in range(4)]
+    write_images(root, [f"test_images/{i}.jpeg" for i in ids])
+    write_csv(root / "sample_submission.csv", {"id": ids, "X4": [0.1] * 4, "X11": [0.1] * 4})
+
+
+def a_class_called_train(root: Path) -> None:
+    write_images(root, [f"train/{label}/{n}.png" for label in ("bus", "train", "tram") for n in range(6)])
+    write_images(root, [f"test/{n}.png" for n in range(4)])
+
+
 CASES: dict[Callable[[Path], None], tuple[str, list[str], int, int]] = {
     class_folders_without_any_table: ("multiclass", list(LABELS), 18, 4),
     class_folders_beside_the_test_folder: ("multiclass", list(LABELS), 18, 4),
@@ -246,4 +342,19 @@ CASES: dict[Callable[[Path], None], tuple[str, list[str], int, int]] = {
     nested_folders: ("multiclass", list(LABELS), 18, 4),
     a_patient_and_more_columns: ("binary", ["0", "1"], 60, 4),
     two_formats_of_the_same_pictures: ("multiclass", list(LABELS), 18, 4),
+    categories_by_number: ("multiclass", ["0", "24", "71"], 60, 6),
+    tags_that_the_sample_parts: (
+        "multilabel",
+        ["agriculture", "clear", "cloudy", "haze", "primary", "road", "water"],
+        20,
+        3,
+    ),
+    class_folders_a_table_and_a_blank_sample: ("multiclass", list(LABELS), 18, 4),
+    suffixes_of_other_case: ("multiclass", list(LABELS), 18, 4),
+    kind_and_individual: ("multiclass", ["000005f", "000011f", "000063f"], 36, 4),
+    a_numbered_list_beside_class_folders: ("multiclass", ["000.cat", "001.dog", "002.owl"], 18, 4),
+    three_parts_of_class_folders: ("multiclass", list(LABELS), 18, 6),
+    labels_and_descriptions: ("multiclass", list(LABELS), 36, 4),
+    measures_by_the_front_of_their_names: ("regression", ["X4_mean", "X11_mean"], 18, 4),
+    a_class_called_train: ("multiclass", ["bus", "train", "tram"], 18, 4),
 }

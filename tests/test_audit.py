@@ -10,7 +10,7 @@ from PIL import Image
 
 from goulot import layout
 from goulot.artifacts import read_json, read_table
-from goulot.duplicates import candidates, hidden_groups, threshold, thumbnails
+from goulot.duplicates import candidates, grouping, hidden_groups, threshold, thumbnails
 from tests.tiny import Workspace, draw
 
 
@@ -67,7 +67,7 @@ def test_the_report_passes_over_what_the_audit_found(workspace: Workspace) -> No
         "Test images in training: 2 of 2",
         "1 pairs of near-identical training images bear different labels",
         "Likeness of planted copies",
-        "The nearest pairs of images",
+        "Pairs of images that count as one, from the nearest to the furthest",
     ):
         assert said in page
 
@@ -95,6 +95,32 @@ def test_a_large_group_is_merged_unasked_or_goes_unreported(
     assert read_json(layout.metrics(layout.AUDIT))["groups_doubted"] == 1
     assert ("kept together" if merge else "not merged") in caplog.text
     assert "a group of 9 near-identical images" in caplog.text
+
+
+def test_of_many_copies_a_twin_or_another_label_goes_unsaid(workspace: Workspace) -> None:
+    train, test = workspace.competition / "train", workspace.competition / "test"
+    labels = pd.read_csv(workspace.competition / "train.csv").set_index("id")["label"]
+    exact, near, copied = range(7), range(10, 17), (train / "train000.png").read_bytes()
+    for number in exact:
+        for folder in (train, test):
+            (folder / f"{folder.name}{number:03d}.png").write_bytes(copied)
+    with Image.open(train / "train010.png") as image:
+        original = image.copy()
+    for number in near:
+        original.save(test / f"test{number:03d}.png", "JPEG", quality=100 - number)
+    workspace.set("audit.large_group", 0.5)
+    workspace.run("fetch", "ingest", "augment", "extract tiny", "audit")
+    assert set(pd.read_csv(layout.TWINS)["test"]) == {f"test/test{n:03d}" for n in (*exact, *near)}
+    other = {f"train/train{n:03d}" for n in exact if labels[f"train{n:03d}"] != labels["train000"]}
+    found = pd.read_csv(layout.CONFLICTS)
+    assert other <= {*found["a"], *found["b"]}
+
+
+def test_a_pair_by_way_of_others_is_not_found() -> None:
+    pairs = pd.DataFrame({"i": [0, 1, 4], "j": [1, 2, 5]})
+    group = grouping.groups(6, pairs)
+    train = np.array([False, False, True, False, False, False])
+    assert grouping.chained(group, train, pairs)[["i", "j"]].to_numpy().tolist() == [[0, 2]]
 
 
 TURNS = {

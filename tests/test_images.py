@@ -39,6 +39,12 @@ def test_an_unusual_mode_is_decoded_otherwise_than_documented(case: str) -> None
     assert np.abs(np.asarray(image).astype(int) - colour).max() <= 3
 
 
+def test_one_pixel_that_is_no_number_blackens_a_floating_point_image() -> None:
+    pixels = np.array([[np.nan, -3.5, 4.5, np.inf]] * 4, np.float32)
+    image = images.decode(_encoded(Image.fromarray(pixels), "TIFF"))
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 0, 255, 0]
+
+
 def test_a_rotated_photograph_stays_on_its_side() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

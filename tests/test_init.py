@@ -20,8 +20,12 @@ from tests.layouts import (
     CASES,
     LABELS,
     a_patient_and_more_columns,
+    categories_by_number,
+    class_folders_a_table_and_a_blank_sample,
     class_folders_without_any_table,
+    kind_and_individual,
     labelled,
+    tags_that_the_sample_parts,
     write_csv,
     write_images,
     write_test_set,
@@ -169,6 +173,42 @@ def test_the_metric_does_not_say_what_whole_numbers_are(metric: str, task: str, 
     assert _read(checkout / "params.yaml")["ingest"]["task"] == task
 
 
+@pytest.mark.parametrize(("build", "metric", "cells"), [
+    (categories_by_number, None, "a label"),
+    (kind_and_individual, "map@5", "the 3 likeliest labels"),
+    (tags_that_the_sample_parts, None, "the labels that apply"),
+    (class_folders_a_table_and_a_blank_sample, None, "a label"),
+    (a_patient_and_more_columns, None, "the probability of '1'"),
+])  # fmt: skip
+def test_what_a_submission_holds_shows_after_the_run(
+    build: Callable[[Path], None], metric: str | None, cells: str, data: Path, checkout: Path
+) -> None:
+    build(data)
+    assert f"a submission's cells: {cells}" in init.run(f"path:{data}", metric=metric)
+
+
+def test_a_sample_that_nothing_fits_stops_the_last_stage_without_a_warning(
+    data: Path, checkout: Path, refusal: Callable[..., str]
+) -> None:
+    rows = labelled(18)
+    write_images(data, [f"train/{name}.png" for name, _ in rows])
+    write_csv(data / "train.csv", {"id": [n for n, _ in rows], "label": [label for _, label in rows]})
+    write_test_set(data, {"label": "137790 0.1"})
+    said = "\n".join(init.run(f"path:{data}"))
+    assert "submit would stop: sample_submission.csv has the targets ['label'] with cells such as" in said
+    before = (checkout / "params.yaml").read_bytes()
+    assert "blend.metric is rmse, which is for regression targets" in refusal(
+        "init", "--from", f"path:{data}", "--metric", "rmse"
+    )
+    assert (checkout / "params.yaml").read_bytes() == before
+
+
+def test_a_group_is_named_of_which_the_test_set_has_no_new_ones(data: Path, checkout: Path) -> None:
+    categories_by_number(data)
+    init.run(f"path:{data}")
+    assert _read(checkout / "params.yaml")["ingest"]["train"]["group"] == "location"
+
+
 def _no_images(root: Path) -> None:
     write_csv(root / "train.csv", {"id": [1], "label": [0]})
 
@@ -193,6 +233,27 @@ def _four_images_an_id(root: Path) -> None:
     write_test_set(root, {"label": "cat"})
 
 
+def _a_row_for_each_label(root: Path) -> None:
+    rows = [(name, label) for name, _ in labelled(12) for label in LABELS[:2]]
+    write_images(root, sorted({f"train/{name}.png" for name, _ in rows}))
+    write_csv(root / "train.csv", {"id": [n for n, _ in rows], "label": [label for _, label in rows]})
+    write_test_set(root, dict.fromkeys(LABELS[:2], 0.5))
+
+
+def _pixels_in_a_table(root: Path) -> None:
+    write_csv(root / "train.csv", {"label": [0, 1], "pixel0": [3, 4], "pixel1": [5, 6]})
+
+
+def _a_sample_of_ids_alone(root: Path) -> None:
+    _unlabelled(root)
+    write_csv(root / "sample_submission.csv", {"id": range(4)})
+
+
+def _nothing_to_learn(root: Path) -> None:
+    _unlabelled(root)
+    write_csv(root / "train.csv", {"id": range(8), "split": ["train"] * 6 + ["test"] * 2})
+
+
 def _unlabelled(root: Path) -> None:
     write_images(root, [f"train/{i}.png" for i in range(8)] + [f"test/{i}.png" for i in range(4)])
 
@@ -202,6 +263,10 @@ REFUSED: dict[Callable[[Path], None], str] = {
     _no_test: "which are the test images?",
     _two_labels: "which column of train.csv is the label: colour, shape? Say so by --label",
     _four_images_an_id: "'id' leads to train/{id}_blue.png or train/{id}_green.png or train/{id}_red.png",
+    _a_row_for_each_label: "train.csv has several rows an image ('id'): an image is one row, its labels in one cell",
+    _pixels_in_a_table: "pixels that stand in a table's cells have to be written as image files first",
+    _a_sample_of_ids_alone: "sample_submission.csv has the column 'id' alone; an id and at least one target are needed",
+    _nothing_to_learn: "no column of train.csv can be the label: besides ids there is none of several values",
     _unlabelled: "no table, no folders and no file names tell the labels; seen: 8 images in train/; 4 images in test/",
 }
 
@@ -218,12 +283,30 @@ def test_what_nothing_decides_is_guessed(
 
 def test_an_answer_on_the_command_line_changes_nothing(data: Path, checkout: Path) -> None:
     _two_labels(data)
-    init.run(f"path:{data}", given=Given(label="shape"))
+    init.run(f"path:{data}", given=Given(label=("shape",)))
     assert _read(checkout / "params.yaml")["ingest"]["train"]["label"] == "shape"
     shutil.rmtree(data)
     _four_images_an_id(data)
     init.run(f"path:{data}", given=Given(image="train/{id}_green.png"))
     assert set(_ingested().query("split == 'train'")["file"].str[-9:]) == {"green.png"}
+    shutil.rmtree(data / "test")
+    write_images(data, [f"test/te{n}_{c}.png" for n in range(4) for c in ("blue", "green")])
+    init.run(f"path:{data}", given=Given(image="train/{id}_green.png"))
+    assert set(_ingested()["file"].str[-9:]) == {"green.png"}
+
+
+def test_a_label_that_was_named_is_looked_for_in_one_table_only(
+    data: Path, checkout: Path, refusal: Callable[..., str]
+) -> None:
+    names = [name for name, _ in labelled(18)]
+    write_images(data, [f"train/{name}.png" for name in names] + [f"test/{n}.png" for n in range(4)])
+    write_csv(data / "boxes.csv", {"id": names, "x": range(0, 36, 2)})
+    measures = {"height": np.arange(18) / 8, "width": np.arange(18) / 4, "colour": list("rgb") * 6}
+    write_csv(data / "plants.csv", {"id": names, **measures})
+    init.run(f"path:{data}", given=Given(label=("height", "width")))
+    assert _read(checkout / "params.yaml")["ingest"]["train"]["labels"] == ["height", "width"]
+    said = refusal("init", "--from", f"path:{data}", "--label", "weight")
+    assert "no column of a table with weight leads to images" in said
 
 
 def test_a_default_run_stops_at_a_learner_that_refuses_so_many_classes(data: Path, checkout: Path) -> None:

@@ -142,6 +142,7 @@ def _tar(
     return path
 
 
+UP = {"a/b/up": "../..", "x": "a/b/up/../secret"}  # of which each for itself ends inside
 EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "zip dots": (lambda p: _zip(p / "a.zip", {"ok.txt": b"", "../out.txt": b"x"}), "leaves the folder"),
     "zip deep dots": (lambda p: _zip(p / "a.zip", {"a/b/../../../out.txt": b"x"}), "leaves the folder"),
@@ -157,6 +158,8 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "tar absolute": (lambda p: _tar(p / "a.tar.gz", {"/out.txt": b"x"}), "is no relative path"),
     "tar link": (lambda p: _tar(p / "a.tar.gz", {}, links={"x": "../y"}), "points outside"),
     "tar hard link": (lambda p: _tar(p / "a.tar.gz", {}, links={"d/x": "../y"}, kind=tarfile.LNKTYPE), "outside"),
+    "tar link by a link": (lambda p: _tar(p / "a.tar.gz", {"a/b/c": b""}, links=UP), "points outside"),
+    "zip link by a link": (lambda p: _zip(p / "a.zip", {"a/b/c": b""}, links=UP), "points outside"),
     "tar device": (lambda p: _tar(p / "a.tar.gz", {}, links={"x": ""}, kind=tarfile.CHRTYPE), "neither a file"),
     "tar bomb": (lambda p: _tar(p / "a.tar.gz", {"a.bin": bytes(300 * 2**20)}), "would unpack to"),
     "tar broken": (lambda p: _broken(_tar(p / "a.tar.gz", {"a": os.urandom(9999)})), "cannot be unpacked"),
@@ -178,6 +181,18 @@ def test_an_archive_that_is_not_to_be_trusted_is_unpacked(case: str, tmp_path: P
     assert "\n" not in str(error.value)
     assert not [path for path in target.rglob("*") if path.is_file() and path.stat().st_size > 10000]
     assert {path.name for path in tmp_path.rglob("*")} <= {"a.zip", "a.tar.gz", "deep", "target", "a"}
+
+
+def test_links_within_an_archive_are_refused(tmp_path: Path) -> None:
+    links = {"b/x.txt": "../a/x.txt", "y.txt": "a/x.txt"}
+    for path in (
+        _zip(tmp_path / "a.zip", {"a/x.txt": b"x"}, links=links),
+        _tar(tmp_path / "a.tgz", {"a/x.txt": b"x"}, links=links),
+    ):
+        target = tmp_path / f"of-{path.suffix[1:]}"
+        target.mkdir()
+        archive.unpack(path, target)
+        assert [(target / name).read_bytes() for name in links] == [b"x", b"x"]
 
 
 def test_a_file_is_written_through_a_link_of_the_archive(tmp_path: Path) -> None:
@@ -205,6 +220,7 @@ class Kaggle:
         self.data, self.url = data, ""
         self.refusal: tuple[int, str] | None = None
         self.cut_after: int | None = None
+        self.down = False  # for whoever asks for the rest of a file
         self.ranges: list[str] = []
 
 
@@ -230,7 +246,10 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
 
         def do_GET(self) -> None:
             start = 0
-            if asked := self.headers.get("Range"):
+            if (asked := self.headers.get("Range")) and stand_in.down:
+                self.close_connection = True
+                return
+            if asked:
                 stand_in.ranges.append(asked)
                 start = int(asked.removeprefix("bytes=").partition("-")[0])
             self.send_response(206 if start else 200)
@@ -274,6 +293,18 @@ def test_a_download_that_was_cut_off_starts_anew(from_kaggle: Workspace, kaggle:
     (asked,) = kaggle.ranges
     assert int(asked.removeprefix("bytes=").removesuffix("-")) >= 2**21
     assert (layout.RAW / "train.csv").is_file()
+
+
+def test_a_later_run_brings_again_what_an_earlier_one_had(
+    from_kaggle: Workspace, kaggle: Kaggle, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between the package's own attempts
+    kaggle.cut_after, kaggle.down = 5 * 2**19, True
+    assert "Kaggle cannot be reached" in refusal("fetch")
+    kaggle.down = False
+    from_kaggle.run("fetch")
+    assert int(kaggle.ranges[-1].removeprefix("bytes=").removesuffix("-")) >= 2**21
+    assert (layout.downloads("solar-cells") / "solar-cells.zip").read_bytes() == kaggle.data
 
 
 @pytest.mark.parametrize(

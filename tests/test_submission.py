@@ -90,6 +90,15 @@ def test_the_sample_s_order_or_columns_are_lost() -> None:
     assert filled(wide).to_numpy().tolist()[1] == ["1", 0.8, 0.2]
 
 
+def test_a_probability_is_of_the_other_class() -> None:
+    for wanted, place in ((None, 1), ("good", 1), ("bad", 0)):
+        assert form(sample(), CLASSES, LOG_LOSS, "probability", wanted).positive == place
+        coded = form(sample(*"000"), CLASSES, metrics.find("f1"), "label", wanted)
+        assert coded.texts[place] == "1"
+    with pytest.raises(SubmissionError, match=r"submit.positive is 'ugly'; the classes are 'bad', 'good'"):
+        form(sample(), CLASSES, LOG_LOSS, "probability", "ugly")
+
+
 def test_labels_or_grades_are_not_those_that_were_decided() -> None:
     assert filled(sample(*["Maize"] * 3), PLANTS, p=P3)["target"].tolist() == [
         "Maize",
@@ -131,6 +140,12 @@ def test_labels_that_apply_are_not_those_above_their_thresholds() -> None:
     none = Rule("thresholds", [0.95] * 3)
     assert filled(sample("a b", "c", "a"), FLAGS, p=P3, rule=none)["target"].tolist() == ["a", "b", "c"]
     assert filled(sample("a b", "", "a"), FLAGS, p=P3, rule=none)["target"].tolist() == ["", "", ""]
+
+
+def test_columns_named_by_the_front_of_the_numbers_are_unknown() -> None:
+    wide = pd.DataFrame({"Id": list("312"), "X11": "0", "X4": "0"})
+    done = filled(wide, Target("regression", ["X4_mean", "X11_mean"]), p=P)
+    assert done[["X4", "X11"]].to_numpy(dtype=float).tolist() == P[[2, 0, 1]].tolist()
 
 
 def test_numbers_go_to_other_columns() -> None:

@@ -111,7 +111,7 @@ def init(
     ],
     metric: Annotated[str | None, typer.Option(help="what the competition scores by")] = None,
     table: Annotated[str | None, typer.Option(help="the table of the training images")] = None,
-    label: Annotated[str | None, typer.Option(help="its column of labels")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="its column of labels; again for each of several")] = None,
     image: Annotated[str | None, typer.Option(help="the training images' pattern, e.g. train/{id}.jpg")] = None,
     no_test: Annotated[bool, typer.Option("--no-test", help="there are no test images")] = False,
 ) -> None:
@@ -119,7 +119,7 @@ def init(
     from goulot.commands.init import run as run_init
     from goulot.discovery import Given
 
-    for line in run_init(source, metric=metric, given=Given(table, label, image, no_test)):
+    for line in run_init(source, metric=metric, given=Given(table, tuple(label or ()), image, no_test)):
         typer.echo(line)
 
 

@@ -78,17 +78,17 @@ def _cells(cells: list[str], sample: pd.DataFrame, target: Target, form: Form) -
         if form.kind == "columns" and target.exclusive and len(numbers) == len(cells) and abs(total - 1) > 1e-5:
             yield f"the probabilities sum to {total:.6f}, not 1"
         return
-    labels = [cells[0]] if form.kind == "label" else split(cells[0], form.separator, form.texts)
+    labels = [cells[0]] if form.kind == "label" else split(cells[0], form.separator, form.known)
     if not "".join(labels) and not form.blank:
         yield f"{form.columns[0]} is empty"
     if len(labels) > form.most:
         yield f"{form.columns[0]} holds {len(labels)} labels, more than {form.most}"
     if len(set(labels)) < len(labels):
         yield f"{form.columns[0]} holds a label twice"
-    known = {*form.texts, *sample[form.columns[0]].unique()} if form.kind == "label" else set(form.texts)
-    yield from (
-        f"{form.columns[0]} is {label!r}, which is no known label" for label in labels if label and label not in known
-    )
+    unknown = [label for label in labels if label and label not in form.known]
+    if unknown and form.kind == "label":
+        unknown = [label for label in unknown if label not in set(sample[form.columns[0]])]
+    yield from (f"{form.columns[0]} is {label!r}, which is no known label" for label in unknown)
 
 
 def _number(cell: str) -> float | None:

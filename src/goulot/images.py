@@ -73,10 +73,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(pixels: "np.ndarray", mode: str) -> "np.ndarray":
-    """Integers by their bit depth, so that two images stay comparable; floats by their own range."""
+    """Integers by their bit depth, so that two images stay comparable; floats by their range; no number is black."""
     values = pixels.astype(np.float64)
     if mode == "F":
-        low, high = float(values.min()), float(values.max())
+        known = values[np.isfinite(values)]
+        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+        values = np.where(np.isfinite(values), values, low)
     else:
         low, high = 0.0, 65535.0 if values.max() > 255 else 255.0
     return np.clip((values - low) * 255.0 / max(high - low, 1e-12), 0, 255).round().astype(np.uint8)

@@ -15,6 +15,8 @@ FEW = 12  # grades an ordinal scale may have
 CLASS_NAMES = re.compile(
     r"(^|[^a-z])(id|class|label|category|species|breed|type|identity|target)s?([^a-z]|$)", re.IGNORECASE
 )
+# Those that name kinds, which have no order.
+KINDS = re.compile(r"(^|[^a-z])(id|class|category|species|breed|identity)(es|s)?([^a-z]|$)", re.IGNORECASE)
 TRUE, FALSE = frozenset({"1", "true", "yes", "t", "y"}), frozenset({"0", "false", "no", "f", "n"})
 
 
@@ -76,8 +78,9 @@ def guess(values: "pd.Series[str]", name: str, sample: pd.DataFrame | None) -> T
     """The task of one column, from its values and from what the sample submission holds.
 
     Text, or two values: classes. Fractions: regression. Whole numbers: classes where the sample has a column each,
-    regression where its one column has fractions, ordinal where they are few, consecutive and the sample has whole
-    numbers too; else classes where they are few or the column's name says so, and regression where they are many.
+    regression where its one column has fractions, ordinal where they are few, consecutive, the sample has whole
+    numbers too and the column's name does not speak of kinds; else classes where they are few or the column's name
+    says so, and regression where they are many.
     """
     distinct = set(values)
     if len(distinct) == 2:
@@ -95,7 +98,7 @@ def guess(values: "pd.Series[str]", name: str, sample: pd.DataFrame | None) -> T
         return "regression"
     few = len(numbers) <= FEW and max(numbers) - min(numbers) == len(numbers) - 1
     if few:
-        return "ordinal" if asked is not None else "multiclass"
+        return "ordinal" if asked is not None and not KINDS.search(name) else "multiclass"
     return "multiclass" if len(numbers) <= FEW or CLASS_NAMES.search(name) else "regression"
 
 

@@ -115,11 +115,14 @@ class Files:
             return [self.find(pattern.fill(row)) for row in rows]
         names = list(dict.fromkeys(pattern.names))
         index: dict[tuple[str, ...], list[str]] = {}
+        alike: dict[tuple[str, ...], list[str]] = {}
         for file, values in self.matching(pattern).items():
             index.setdefault(tuple(values[name] for name in names), []).append(file)
+            alike.setdefault(tuple(_composed(values[name]) for name in names), []).append(file)
         resolved = []
         for row in rows:
-            found = index.get(tuple(row[name] for name in names), [])
+            found = index.get(tuple(row[name] for name in names))
+            found = found or alike.get(tuple(_composed(row[name]) for name in names), [])
             if len(found) > 1:
                 raise DataError(
                     f"{pattern.text} fits both {found[0]} and {found[1]}; an id is one image: make the "

@@ -69,7 +69,7 @@ def _wider(target: Target, form: Form, tables: Sequence[np.ndarray]) -> Target:
 
 
 def _labels(cell: str, form: Form) -> list[str]:
-    return [cell] if form.kind == "label" else split(cell, form.separator, form.texts)
+    return [cell] if form.kind == "label" else split(cell, form.separator, form.known)
 
 
 def _truth(cells: np.ndarray, target: Target, form: Form) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A submission in the shape of `sample_submission.csv`, or a reason why it cannot be."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -38,6 +39,11 @@ class Form:
     whole: bool = False  # whether labels are decided, 0 or 1, where they have a column each
     positive: int = 1  # the class whose probability a single column holds
 
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The texts, to look one up."""
+        return frozenset(self.texts)
+
 
 def read_sample(path: Path) -> pd.DataFrame:
     """The sample submission, all cells as text, the id in its first column."""
@@ -68,6 +74,8 @@ def detect(sample: pd.DataFrame, target: Target, metric: Metric) -> Kind:
         return "top"
     if len(columns) == 1 and target.task == "multilabel":
         return "list"
+    if len(columns) == 1 and not any(map(str.strip, cells)):  # nothing is said but that there is one
+        return "probability" if target.task == "binary" and not metric.decides else "label"
     if len(columns) == 1 and target.task == "binary" and _numeric(cells):
         codes = cells <= set(target.names)
         decided = cells <= {*target.names, "0", "1"} and metric.decides
@@ -84,8 +92,11 @@ def detect(sample: pd.DataFrame, target: Target, metric: Metric) -> Kind:
     )
 
 
-def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Form:
-    """The particulars of a kind. Raises SubmissionError where sample and target do not have it."""
+def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind, positive: str | None = None) -> Form:
+    """The particulars of a kind; `positive` is the class that a single number speaks of.
+
+    Raises SubmissionError where sample and target do not have it.
+    """
     columns, names = list(sample.columns[1:]), target.names
     cells = set(sample[columns[0]])
     if kind == "columns":
@@ -107,11 +118,20 @@ def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Fo
         )
     _check_task(kind, target)
     if kind == "probability":
-        return Form(kind, columns, names, positive=names.index(columns[0]) if columns[0] in names else 1)
+        return Form(kind, columns, names, positive=_positive(columns[0], names, positive))
     if kind == "label":
         coded = target.task == "binary" and cells <= {"0", "1"} and not cells & set(names)
-        return Form(kind, columns, ["0", "1"] if coded else names)
+        codes = ["0", "1"] if _positive(columns[0], names, positive) else ["1", "0"]
+        return Form(kind, columns, codes if coded else names)
     return _many(kind, sample, target, metric)
+
+
+def _positive(column: str, names: list[str], wanted: str | None) -> int:
+    """The class that was asked for, or that the column is named after, or the second."""
+    if wanted is not None and wanted not in names:
+        raise SubmissionError(f"submit.positive is {wanted!r}; the classes are {', '.join(map(repr, names[:6]))}")
+    named = next((name for name in (wanted, column) if name in names), None)
+    return 1 if named is None else names.index(named)
 
 
 def _many(kind: Kind, sample: pd.DataFrame, target: Target, metric: Metric) -> Form:
@@ -120,7 +140,8 @@ def _many(kind: Kind, sample: pd.DataFrame, target: Target, metric: Metric) -> F
     cells = set(sample[columns[0]])
     free = (mark for mark in SEPARATORS if not any(mark in name for name in names))
     separator = _separator(cells, names) or next(free, " ")
-    most = max(len(split(cell, separator, names)) for cell in cells)
+    known = frozenset(names)
+    most = max(len(split(cell, separator, known)) for cell in cells)
     if kind == "list":
         return Form(kind, columns, names, separator, most=len(names), blank="" in cells)
     wanted = int(metric.name.removeprefix("map@")) if metric.name.startswith("map@") else 1
@@ -194,9 +215,9 @@ def asked(ids: "pd.Series[str]", sample: pd.DataFrame) -> "pd.Series[bool]":
     return ids.isin(wanted) | ids.map(_stem).isin(wanted)
 
 
-def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:
+def split(cell: str, separator: str, known: Set[str]) -> list[str]:
     """The labels in a cell; a known label that holds the separator is one label, the longest that fits."""
-    words, labels, known = cell.split(separator) if cell else [], [], set(names)
+    words, labels = cell.split(separator) if cell else [], []
     while words:
         fits = (n for n in range(len(words), 0, -1) if separator.join(words[:n]) in known)
         taken = next(fits, 1)
@@ -207,24 +228,28 @@ def split(cell: str, separator: str, names: Sequence[str]) -> list[str]:
 
 def _separator(cells: set[str], names: list[str]) -> str | None:
     """What stands between labels: cells fall into known ones, else into equally many of which some are known."""
-    likely = None
+    likely, known = None, frozenset(names)
     for separator in SEPARATORS:
-        parts = [split(cell, separator, names) for cell in cells]
+        parts = [split(cell, separator, known) for cell in cells]
         flat = {label for part in parts for label in part}
         sizes = {len(part) for part in parts}
-        if max(sizes, default=0) > 1 and flat <= set(names):
+        if max(sizes, default=0) > 1 and flat <= known:
             return separator
-        if max(sizes, default=0) > 1 and len(sizes) == 1 and flat & set(names):
+        if max(sizes, default=0) > 1 and len(sizes) == 1 and flat & known:
             likely = likely or separator
     return likely
 
 
 def _named(columns: list[str], names: list[str]) -> list[str]:
-    """The column of each name, which may have a prefix common to all; empty where one has none."""
+    """The column of each name, with or without a prefix or a suffix common to all; empty where one has none."""
     leads = (column.removesuffix(names[0]) for column in columns if column.endswith(names[0]))
     for lead in ("", *leads):
         texts = [lead + name for name in names]
         if set(texts) <= set(columns):
+            return texts
+    for tail in (names[0].removeprefix(column) for column in columns if names[0].startswith(column)):
+        texts = [name.removesuffix(tail) for name in names]
+        if all(name.endswith(tail) for name in names) and sorted(texts) == sorted(columns):
             return texts
     return []
 

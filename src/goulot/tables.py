@@ -192,13 +192,17 @@ def _by_id_or_column(document: dict[str, dict[str, Any]]) -> list[Mapping[str, A
 
 
 def _coco(document: dict[str, Any]) -> list[Mapping[str, Any]]:
-    """One record an image: its own fields, and in `category` the names of its annotations' categories."""
+    """One record an image: its own fields, and of its annotations' categories the names and the numbers.
+
+    They are `category` and `category_id`, in the order of the names: some competitions score by the one, some by the
+    other.
+    """
     try:
         names = {entry["id"]: str(entry["name"]) for entry in document.get("categories") or []}
-        found: dict[Any, dict[str, None]] = {}
+        found: dict[Any, dict[str, str]] = {}
         for mark in document.get("annotations") or []:
             category = mark["category_id"]
-            found.setdefault(mark["image_id"], {})[names.get(category, str(category))] = None
+            found.setdefault(mark["image_id"], {})[names.get(category, str(category))] = str(category)
         images = document["images"]
         known = {image["id"] for image in images}
     except (KeyError, TypeError) as error:
@@ -207,7 +211,12 @@ def _coco(document: dict[str, Any]) -> list[Mapping[str, Any]]:
         raise ValueError(f"{len(strangers)} annotated images are not among its images, first {strangers[0]!r}")
     if not found:
         return list(images)
-    return [{**image, "category": sorted(found.get(image["id"], ()))} for image in images]
+    marks = [dict(sorted(found.get(image["id"], {}).items())) for image in images]
+    fields = ("category", "category_id") if names else ("category",)
+    return [
+        {**image, **dict(zip(fields, (list(mark), list(mark.values())), strict=False))}
+        for image, mark in zip(images, marks, strict=True)
+    ]
 
 
 def _table(name: str, found: list[Any], places: Iterable[int] | None = None, unit: str = "record") -> Table:

@@ -29,6 +29,6 @@ def expected() -> tuple[Target, Form, Metric]:
     """What a submission to this competition must look like, by params.yaml and the sample."""
     sample, target = submission.read_sample(layout.SAMPLE_SUBMISSION), targets.read()
     metric = metrics.of(params.load("blend", blend.Params).metric, target)
-    wished = params.load("submit", submit.Params).format
-    kind = submission.detect(sample, target, metric) if wished == "auto" else wished
-    return target, submission.form(sample, target, metric, kind), metric
+    wished = params.load("submit", submit.Params)
+    kind = submission.detect(sample, target, metric) if wished.format == "auto" else wished.format
+    return target, submission.form(sample, target, metric, kind, wished.positive), metric

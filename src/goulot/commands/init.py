@@ -11,11 +11,11 @@ import pandas as pd
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from goulot import dataset, labelling, layout, learners, params, sources, tables
+from goulot import dataset, labelling, layout, learners, metrics, params, sources, submission, tables
 from goulot.commands.editing import edited
 from goulot.discovery import Found, Given, deduce
 from goulot.discovery.survey import Survey, survey
-from goulot.errors import ParamsError
+from goulot.errors import ParamsError, SubmissionError
 from goulot.targets import Target, Task
 
 log = logging.getLogger("goulot")
@@ -27,6 +27,11 @@ FEW_NAMES = 20  # that every learner takes
 BY_METRIC: dict[str, Task] = {
     "qwk": "ordinal", "rmse": "regression", "mae": "regression", "r2": "regression", "log_loss": "multiclass",
     "accuracy": "multiclass", "balanced_accuracy": "multiclass", "roc_auc": "multiclass",
+}  # fmt: skip
+
+SAID: dict[submission.Kind, str] = {
+    "probability": "the probability of {of!r}", "label": "a label", "columns": "a column for each class or label",
+    "top": "the {most} likeliest labels", "list": "the labels that apply", "number": "a number",
 }  # fmt: skip
 
 
@@ -51,7 +56,7 @@ def run(source: str, *, metric: str | None = None, given: Given | None = None) -
     with sources.at_hand(source) as root:
         looked = survey(root)
         outcome = _outcome(looked, metric, given)
-        lines = list(_explained(looked, outcome))
+        lines = [*_explained(looked, outcome), *_asked(looked, outcome, metric or "auto")]
     left_out = _write(source, outcome, metric)
     return [*lines, *left_out, f"wrote fetch and ingest to {layout.PARAMS}; next: dvc repro"]
 
@@ -112,6 +117,21 @@ def _explained(looked: Survey, outcome: Outcome) -> Iterator[str]:
         yield f"images not used: {_shown([f'{count:,} in {folder}/' for folder, count in outcome.unused.items()])}"
     for name, reason in list(looked.unreadable.items())[:3]:
         yield f"not read: {name}: {reason}"
+
+
+def _asked(looked: Survey, outcome: Outcome, metric: str) -> list[str]:
+    """What a submission's cells will hold, told now and not when the run is over. Raises ParamsError for the metric."""
+    scored = metrics.of(metric, outcome.target)
+    sample = looked.tables[outcome.found.sample].rows if outcome.found.sample else None
+    if sample is None or outcome.found.test is None:
+        return []
+    try:
+        kind = submission.detect(sample, outcome.target, scored)
+        form = submission.form(sample, outcome.target, scored, kind)
+    except SubmissionError as error:
+        return [f"submit would stop: {error}"]
+    of = outcome.target.names[form.positive] if kind == "probability" else ""
+    return [f"a submission's cells: {SAID[kind].format(most=form.most, of=of)}"]
 
 
 def _shown(items: list[str], most: int = 6) -> str:

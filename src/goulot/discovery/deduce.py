@@ -36,7 +36,7 @@ def deduce(found: Survey, given: Given | None = None) -> Found:
         return replace(layout, test=None) if given.no_test else layout
     sample = testset.sample_submission(found)
     rows = found.tables[sample].rows if sample else None
-    test = TestSet({}, frozenset()) if given.no_test else testset.find(found, sample)
+    test = TestSet({}, frozenset()) if given.no_test else testset.find(found, sample, given.image)
     by_table = trainset.by_table(found, sample, test, rows, given)
     if by_table is None:
         spec, by_path = trainset.by_path(found, test, rows, given)
@@ -46,7 +46,7 @@ def deduce(found: Survey, given: Given | None = None) -> Found:
     used = {match.column, *told.columns, *Pattern(match.pattern).names}
     train: dict[str, Any] = {"table": match.table, "id": match.column, **_label_spec(told), "image": match.by_id}
     rest = [name for name in table.rows.columns if name not in used]
-    if group := labels.group(table.rows, rest, told):
+    if group := labels.group(table.rows, rest, told, test.table.rows if test.table is not None else None):
         train["group"] = group
     extra = labels.further(table.rows, test.table.rows, {*used, group or ""}) if test.table is not None else []
     return Found(train, test.spec or None, sample, told.why, extra, _unused(found, sample, test, match.table))
@@ -83,7 +83,7 @@ def _by_split(found: Survey, given: Given, table: Table, column: str) -> Found:
         raise DataError(trainset.which_label(table.name, told))
     specs["train"] |= _label_spec(told)
     rest = [name for name in train.rows.columns if name not in {*keys, *told.columns}]
-    if group := labels.group(train.rows, rest, told):
+    if group := labels.group(train.rows, rest, told, test.rows):
         specs["train"]["group"] = group
     sample = testset.sample_submission(found)
     return Found(specs["train"], specs["test"], sample, told.why, [],

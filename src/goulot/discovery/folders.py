@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from goulot.discovery.survey import ASIDE, SPLITS, TEST, TRAIN, Survey, above
+from goulot.discovery.survey import ASIDE, SPLIT, SPLITS, TEST, TRAIN, Survey, above
 from goulot.patterns import Pattern
 
 # The parts of a name as {label} and {id} may stand in it; the first that tells classes apart is taken.
@@ -24,20 +24,26 @@ class Labelled:
 def by_folder(found: Survey, test: frozenset[str]) -> list[Labelled]:
     """Folders whose folders are classes; the one named for training alone, where there is one."""
     files = [file for file in found.images if file not in test and not TEST.search(file.rpartition("/")[0])]
-    parents: dict[str, set[str]] = {}
+    parents: dict[str, Counter[str]] = {}
     for file in files:
         for folder in above(file)[1:]:
             rest = file[len(folder) + 1 :] if folder else file
-            parents.setdefault(folder, set()).add(rest.partition("/")[0])
+            parents.setdefault(folder, Counter())[rest.partition("/")[0]] += 1
     direct = {file.rpartition("/")[0] for file in files}
     likely = {
         folder: {c for c in children if not ASIDE.search(c)} for folder, children in parents.items()
-        if folder not in direct and not any(SPLITS.fullmatch(child) for child in children)
+        if folder not in direct and not _are_splits(children)
     }  # fmt: skip
     likely = {folder: children for folder, children in likely.items() if len(children) > 1}
     top = [f for f in likely if not any(parent in likely and parent != f for parent in above(f"{f}/x"))]
     named = [folder for folder in top if TRAIN.search(folder)]
     return [_folder_pattern(folder, tuple(sorted(likely[folder])), files) for folder in named or top]
+
+
+def _are_splits(children: Counter[str]) -> bool:
+    """Whether folders are parts of a data set, by where most images lie: a class may be called `train` as well."""
+    splits = sum(count for child, count in children.items() if SPLITS.fullmatch(child) or SPLIT.search(child))
+    return splits >= 0.5 * children.total()
 
 
 def _folder_pattern(folder: str, labels: tuple[str, ...], files: Sequence[str]) -> Labelled:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from goulot.discovery.survey import ASIDE, PREFERRED, TEST, TRAIN, Survey
+from goulot.discovery.survey import ASIDE, PREFERRED, TEST, TRAIN, Survey, like
 from goulot.errors import DataError
 from goulot.tables import Table
 
@@ -45,7 +45,7 @@ def matches(found: Survey, table: Table, column: str) -> list[Match]:
     if not values:
         return []
     kinds = (("stem", found.by_stem), ("name", found.by_name), ("tail", found.by_tail))
-    hits = {kind: {v: index[_clean(v)] for v in values if _clean(v) in index} for kind, index in kinds}
+    hits = {kind: {v: index[like(_clean(v))] for v in values if like(_clean(v)) in index} for kind, index in kinds}
     kind = max(hits, key=lambda name: len(hits[name]))
     if len(hits[kind]) < ENOUGH * len(values):
         return _inside_names(found, table.name, column, values)
@@ -67,8 +67,11 @@ def best(
 def decided(candidates: Sequence[Match], found: Survey) -> Match | None:
     """The only candidate, None where there is none. Raises DataError where there are several."""
     if len(candidates) > 1:
-        shown = " or ".join(match.pattern for match in candidates[:4])
-        raise DataError(f"{candidates[0].table}: {candidates[0].column!r} leads to {shown}; say which by --image")
+        shown = " or ".join(match.by_id for match in candidates[:4])
+        raise DataError(
+            f"{candidates[0].table}: {candidates[0].column!r} leads to {shown}; an id is one image: say which by "
+            "--image, as the training images are named"
+        )
     return candidates[0] if candidates else None
 
 
@@ -80,7 +83,7 @@ def _folders(hits: dict[str, list[str]], count: int, *, whole: bool) -> list[str
     """The deepest folders that each hold enough of the cells' files; `whole` cells have folders of their own."""
     covered: Counter[str] = Counter()
     for value, files in hits.items():
-        covered.update({f for file in files for f in _parents(file[: file.rfind(_clean(value))] if whole else file)})
+        covered.update({f for file in files for f in _parents(file[: _start(file, value)] if whole else file)})
     enough = {folder for folder, number in covered.items() if number >= ENOUGH * count}
     # A deeper folder stands for its parent, unless the parent has many cells' files that it lacks.
     return [
@@ -121,15 +124,17 @@ def _of_folder(found: Survey, table: str, rows: pd.DataFrame, column: str, hits:
 
 def _end(value: str, file: str) -> str:
     """What stands behind the cell in the file's path: its suffix, or nothing."""
-    clean = _clean(value)
-    return "" if file.endswith(clean) else file[file.rfind(clean) + len(clean) :]
+    return "" if like(file).endswith(like(_clean(value))) else file[_start(file, value) + len(_clean(value)) :]
+
+
+def _start(file: str, value: str) -> int:
+    """Where the cell stands in the file's path, in which a suffix may be of other case."""
+    return like(file).rfind(like(_clean(value)))
 
 
 def _middle(prefix: str, files: dict[str, list[str]], rows: pd.DataFrame, column: str) -> str | None:
     """What stands between the folder and the cell: nothing, {a column}/, any folders. None: two files a cell."""
-    between = {
-        value: {file[len(prefix) : file.rfind(_clean(value))] for file in there} for value, there in files.items()
-    }
+    between = {value: {file[len(prefix) : _start(file, value)] for file in there} for value, there in files.items()}
     if all(parts == {""} for parts in between.values()):
         return ""
     known = rows[rows[column].isin(between)]

@@ -10,14 +10,16 @@ import pandas as pd
 
 from goulot import tables
 from goulot.errors import DataError
-from goulot.patterns import Files
+from goulot.patterns import Files, is_image
 from goulot.tables import Table
 
 DEPTH = 4  # folders down to which tables are looked for
-TEST = re.compile(r"(?<![a-z])(test|eval|holdout|unlabell?ed|predict)", re.IGNORECASE)
+TEST = re.compile(r"(?<![a-z])(test|eval|holdout|unlabell?ed|pred)", re.IGNORECASE)
 TRAIN = re.compile(r"(?<![a-z])(train|label|annot|solution|target)", re.IGNORECASE)
+LABELLED = re.compile(r"(label|annot|solution|target|truth)", re.IGNORECASE)
 ASIDE = re.compile(r"(?<![a-z])(mask|segment|thumb|preview|depth|heatmap|overlay)", re.IGNORECASE)
 SPLITS = re.compile(r"(train|test|val|valid|validation|dev|eval|holdout|images?|imgs?|data)", re.IGNORECASE)
+SPLIT = re.compile(r"(?<![a-z])(train|test|pred)(?!([a-z]))", re.IGNORECASE)
 SAMPLE = re.compile(r"sample.?sub|submission|benchmark|sample_sol", re.IGNORECASE)
 # Suffixes that the same picture may come in, the one to be preferred first.
 PREFERRED = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -39,12 +41,12 @@ class Survey:
     @cached_property
     def by_stem(self) -> dict[str, list[str]]:
         """Image files by their names without the suffix."""
-        return _index(self.images, lambda file: file.rpartition("/")[2].rpartition(".")[0])
+        return _index(self.images, lambda file: like(file.rpartition("/")[2].rpartition(".")[0]))
 
     @cached_property
     def by_name(self) -> dict[str, list[str]]:
         """Image files by their names."""
-        return _index(self.images, lambda file: file.rpartition("/")[2])
+        return _index(self.images, lambda file: like(file.rpartition("/")[2]))
 
     @cached_property
     def by_tail(self) -> dict[str, list[str]]:
@@ -54,8 +56,8 @@ class Survey:
             pieces = file.split("/")
             for start in range(len(pieces) - 1):
                 tail = "/".join(pieces[start:])
-                tails.setdefault(tail, []).append(file)
-                tails.setdefault(tail.rpartition(".")[0], []).append(file)
+                tails.setdefault(like(tail), []).append(file)
+                tails.setdefault(like(tail.rpartition(".")[0]), []).append(file)
         return tails
 
     @cached_property
@@ -97,8 +99,16 @@ def survey(root: Path) -> Survey:
             found[file] = table
     made = Survey(files, found, unreadable)
     if not made.images:
-        raise DataError(f"{root} holds no images; there are {_kinds(files.all) or 'no files at all'}")
+        alone = len(found) + len(unreadable) == len(files.all) > 0
+        pixels = "; pixels that stand in a table's cells have to be written as image files first" if alone else ""
+        raise DataError(f"{root} holds no images; there are {_kinds(files.all) or 'no files at all'}{pixels}")
     return made
+
+
+def like(name: str) -> str:
+    """A name by which it is found: an image's suffix may be of other case in a table than on the disk."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.{suffix.lower()}" if dot and suffix != suffix.lower() and is_image(name) else name
 
 
 def above(file: str) -> list[str]:

@@ -21,31 +21,42 @@ class TestSet:
 
 
 def sample_submission(found: Survey) -> str | None:
-    """The sample submission: by its name, and where there are several by how many of its ids are images."""
+    """The sample submission: by its name, and where there are several by how many of its ids are images.
+
+    Raises DataError where it has no target.
+    """
     named = [name for name in found.tables if SAMPLE.search(name.rpartition("/")[2])]
     named = [name for name in named if name.endswith((".csv", ".tsv", ".txt"))]
-    if len(named) < 2:
-        return named[0] if named else None
+    if not named:
+        return None
 
     def fit(name: str) -> tuple[float, bool, int]:
         table = found.tables[name]
         hits = matches(found, table, table.rows.columns[0])
         return (max((m.coverage for m in hits), default=0.0), "sample" in name.lower(), -len(name))
 
-    return max(named, key=fit)
+    likely = max(named, key=fit) if len(named) > 1 else named[0]
+    columns = list(found.tables[likely].rows.columns)
+    if len(columns) < 2:
+        raise DataError(f"{likely} has the column {columns[0]!r} alone; an id and at least one target are needed")
+    return likely
 
 
-def find(found: Survey, sample: str | None) -> TestSet:
-    """By the sample submission, else a table, else a folder that is named for it. Raises DataError where none is."""
+def find(found: Survey, sample: str | None, train: str | None = None) -> TestSet:
+    """By the sample submission, else a table, else a folder that is named for it. Raises DataError where none is.
+
+    `train` is the training images' pattern where a person has said it: the test images' names are then like it.
+    """
     if sample is not None:
-        return _of_sample(found, sample)
+        return _of_sample(found, sample, train)
     for name, table in found.tables.items():
-        if TEST.search(name.rpartition("/")[2]) and (made := _by_columns(found, table, list(table.rows.columns))):
+        columns = list(table.rows.columns)
+        if TEST.search(name.rpartition("/")[2]) and (made := _by_columns(found, table, columns, train=train)):
             return made
     return _of_folder(found)
 
 
-def _of_sample(found: Survey, sample: str) -> TestSet:
+def _of_sample(found: Survey, sample: str, train: str | None) -> TestSet:
     """By a test table that has the sample's ids, which may say more of each image; else by the sample itself."""
     table = found.tables[sample]
     column = table.rows.columns[0]
@@ -54,29 +65,38 @@ def _of_sample(found: Survey, sample: str) -> TestSet:
         for key in sorted(other.rows.columns, key=lambda name: name != column):
             if other.name != sample and len(other.rows) == len(ids) and set(other.rows[key]) == ids:
                 rest = [name for name in other.rows.columns if name != key]
-                if made := _by_columns(found, other, [key, *rest], key):
+                if made := _by_columns(found, other, [key, *rest], key, train):
                     return made
-    if made := _by_columns(found, table, [column], column):
+    if made := _by_columns(found, table, [column], column, train):
         return made
     raise DataError(
-        f"no image is named by the ids of {sample} ({column!r}: {', '.join(list(ids)[:2])}); seen: {found.seen()}"
+        f"no image is named by the ids of {sample} ({column!r}: {', '.join(sorted(ids)[:2])}); seen: {found.seen()}"
     )
 
 
-def _by_columns(found: Survey, table: Table, columns: Sequence[str], key: str | None = None) -> TestSet | None:
+def _by_columns(
+    found: Survey, table: Table, columns: Sequence[str], key: str | None = None, train: str | None = None
+) -> TestSet | None:
     """The test images by the first column that leads to files; `key` is the column of ids, by default that one."""
     for column in columns:
-        if match := decided(best(matches(found, table, column), TEST, TRAIN), found):
+        ways = matches(found, table, column)
+        alike = [way for way in ways if train and _name(way.by_id) == _name(train)]
+        if match := decided(best(alike or ways, TEST, TRAIN), found):
             own = key or column
             image = match.pattern if own != column else match.by_id
             return TestSet({"table": table.name, "id": own, "image": image}, match.files, table)
     return None
 
 
+def _name(pattern: str) -> str:
+    return pattern.rpartition("/")[2]
+
+
 def _of_folder(found: Survey) -> TestSet:
     """Without a table: the folder that is named for it."""
     named = {folder for folder in found.under if TEST.search(folder.rpartition("/")[2])}
     top = sorted(folder for folder in named if not any(folder.startswith(other + "/") for other in named))
+    top = [folder for folder in top if "test" in folder.rpartition("/")[2].lower()] or top
     if len(top) != 1:
         what = f"{len(top)} folders are named for it ({', '.join(top)})" if top else "no folder is named for it"
         raise DataError(

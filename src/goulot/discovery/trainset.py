@@ -9,7 +9,7 @@ import pandas as pd
 from goulot.discovery import folders, labels
 from goulot.discovery.labels import Labels
 from goulot.discovery.matching import Match, best, decided, matches
-from goulot.discovery.survey import TEST, TRAIN, Survey
+from goulot.discovery.survey import LABELLED, TEST, TRAIN, Survey
 from goulot.discovery.testset import TestSet
 from goulot.errors import DataError
 from goulot.tables import Table
@@ -17,10 +17,10 @@ from goulot.tables import Table
 
 @dataclass(frozen=True)
 class Given:
-    """What a person has said of the layout, each None where it is to be worked out; `no_test`: there is no test set."""
+    """What a person has said of the layout, empty where it is to be worked out; `no_test`: there is no test set."""
 
     table: str | None = None
-    label: str | None = None
+    label: tuple[str, ...] = ()
     image: str | None = None
     no_test: bool = False
 
@@ -36,7 +36,7 @@ def by_table(
         if name in (sample, test.spec.get("table")) or (TEST.search(name) and not TRAIN.search(name)):
             continue
         ways = _given_image(ways_of(found, table, test), given)
-        if not ways:
+        if not ways or (given.table is None and not set(given.label) <= set(table.rows.columns)):
             continue
         keys = {way.column for way in ways}
         told = labels_of(table, keys, rows, test.table, given)
@@ -50,16 +50,33 @@ def by_table(
     if doubtful:
         name, columns = doubtful[0]
         raise DataError(which_label(name, columns))
+    if given.table or given.label:
+        said = given.table or f"a table with {', '.join(given.label)}"
+        raise DataError(f"no column of {said} leads to images{_repeated(found, test)}; seen: {found.seen()}")
     return None
+
+
+def _repeated(found: Survey, test: TestSet) -> str:
+    """What is to be said of tables whose column leads to images, several rows an image."""
+    for name, table in found.tables.items():
+        for column in table.rows.columns:
+            ways = matches(found, table, column) if name != test.spec.get("table") else []
+            if table.rows[column].nunique() < 0.98 * len(table.rows) and any(way.files - test.files for way in ways):
+                return (
+                    f"; {name} has several rows an image ({column!r}): an image is one row, its labels in one cell or "
+                    "in a column each"
+                )
+    return ""
 
 
 def labels_of(
     table: Table, keys: set[str], rows: pd.DataFrame | None, test: Table | None, given: Given
 ) -> Labels | list[str]:
     """The column or columns of labels, as said or as found; a list of those between which nothing decides."""
-    if given.label is None:
+    if not given.label:
         return labels.find(table, keys, rows, test)
-    return Labels([given.label], labels.separator(table.column(given.label)), "you said so")
+    first = table.column(given.label[0])
+    return Labels(list(given.label), labels.separator(first) if len(given.label) == 1 else None, "you said so")
 
 
 def _given_image(ways: list[Match], given: Given) -> list[Match]:
@@ -89,7 +106,14 @@ def preferred(ways: Sequence[Match], table: Table, rows: pd.DataFrame | None) ->
 def _one_table(complete: list[tuple[Match, Labels]]) -> tuple[Match, Labels]:
     def rank(entry: tuple[Match, Labels]) -> tuple[float, ...]:
         match, told = entry
-        return ("sample" in told.why, round(match.coverage, 1), bool(TRAIN.search(match.table)), len(match.files))
+        named = LABELLED.search(match.table) is not None
+        return (
+            "sample" in told.why,
+            round(match.coverage, 1),
+            bool(TRAIN.search(match.table)),
+            len(match.files),
+            named,
+        )
 
     ordered = sorted(complete, key=rank, reverse=True)
     if len(ordered) > 1 and rank(ordered[0]) == rank(ordered[1]):
@@ -108,7 +132,9 @@ def by_path(found: Survey, test: TestSet, rows: pd.DataFrame | None, given: Give
     if not ways:
         ways, why = folders.by_name(found, test.files, hints), "the file names hold it"
     if not ways:
-        raise DataError(f"no table, no folders and no file names tell the labels; seen: {found.seen()}")
+        raise DataError(
+            f"no table, no folders and no file names tell the labels{_repeated(found, test)}; seen: {found.seen()}"
+        )
     if len(ways) > 1:
         known = [way for way in ways if hints & set(way.labels)]
         if len(known) != 1:
@@ -120,5 +146,10 @@ def by_path(found: Survey, test: TestSet, rows: pd.DataFrame | None, given: Give
 
 def which_label(table: str, columns: Sequence[str]) -> str:
     """The question to a person."""
-    shown = ", ".join(columns[:8])
-    return f"which column of {table} is the label: {shown}? Say so by --label, e.g. --label {columns[0]!r}"
+    if not columns:
+        return f"no column of {table} can be the label: besides ids there is none of several values"
+    shown = ", ".join(" ".join(name.split()) for name in columns[:8])
+    return (
+        f"which column of {table} is the label: {shown}? Say so by --label, e.g. --label {columns[0]!r}, again for "
+        "each of several"
+    )

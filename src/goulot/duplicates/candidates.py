@@ -24,12 +24,17 @@ MANY = 10_000  # images from which an index looks into a part of its lists
 PROBED = 24
 
 
-def equal(values: np.ndarray) -> np.ndarray:
-    """Pairs of rows that hold the same, each with the first that does, int (pairs, 2)."""
-    codes, _ = pd.factorize(values)
-    first = np.unique(codes, return_index=True)[1][codes]
-    later = np.flatnonzero(first != np.arange(len(codes)))
-    return np.stack([first[later], later], axis=1)
+def equal(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Pairs of rows that hold the same, each with the first that does, of the known ones if any: (pairs, 2), i < j.
+
+    So that every unknown row is beside a known one, and every known one beside another, however many there are.
+    """
+    order = np.argsort(~known, kind="stable")
+    codes, _ = pd.factorize(values[order])
+    first = np.empty(len(values), dtype=np.int64)
+    first[order] = order[np.unique(codes, return_index=True)[1][codes]]
+    other = np.flatnonzero(first != np.arange(len(values)))
+    return np.sort(np.stack([first[other], other], axis=1), axis=1)
 
 
 def perceptual_hashes(thumbnails: np.ndarray) -> np.ndarray:

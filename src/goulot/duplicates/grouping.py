@@ -29,6 +29,18 @@ def merged(group: np.ndarray, names: "pd.Series[str]") -> np.ndarray:
     return np.asarray(joined[group])
 
 
+def chained(group: np.ndarray, train: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Rows that share a group with training images, but only through others: each with the first of these, i < j."""
+    beside = np.zeros(len(group), dtype=bool)
+    beside[pairs["i"][train[pairs["j"]]]] = beside[pairs["j"][train[pairs["i"]]]] = True
+    known = np.flatnonzero(train)
+    first = np.full(group.max(initial=0) + 1, -1)
+    first[group[known[::-1]]] = known[::-1]
+    rows = np.flatnonzero(~beside & (first[group] >= 0) & (first[group] != np.arange(len(group))))
+    i, j = np.sort(np.stack([first[group[rows]], rows]), axis=0)
+    return pd.DataFrame({"i": i, "j": j, "kind": "chain", "likeness": np.nan, "distance": np.nan, "pose": ""})
+
+
 def conflicts(manifest: pd.DataFrame, target: Target, pairs: pd.DataFrame) -> pd.DataFrame:
     """The pairs (columns `i`, `j`) of training images whose truth differs.
 

@@ -25,7 +25,9 @@ def duplicates(rows: int) -> Section:
     caption = "Likeness of planted copies and of candidate pairs; duplicates are to the right"
     blocks.append(Chart(caption, charts.likeness(likeness, least)))
     if len(pairs):
-        blocks.append(Picture.of("The nearest pairs of images", layout.CONTACT_SHEET))
+        blocks.append(
+            Picture.of("Pairs of images that count as one, from the nearest to the furthest", layout.CONTACT_SHEET)
+        )
     return Section("Duplicates", lines, blocks)
 
 

@@ -142,12 +142,13 @@ def _judge(path: Path, entries: Iterator[_Entry] | list[_Entry]) -> None:
         _judge_name(path, entry.name)
         if entry.kind == "device":
             raise DataError(f"{path}: {entry.name!r} is neither a file, a folder nor a link")
-        if any(str(parent) in links for parent in PurePosixPath(entry.name).parents):
+        name = PurePosixPath(entry.name)
+        if any(str(place) in links for place in (name, *name.parents)):
             raise DataError(f"{path}: {entry.name!r} would be written through a link")
         if entry.kind == "link":
-            links.add(str(PurePosixPath(entry.name)))
+            links.add(str(name))
             base = "" if entry.hard else os.path.dirname(entry.name)
-            if _leaves(os.path.join(base, entry.link)):
+            if _leaves(base, entry.link):
                 raise DataError(f"{path}: the link {entry.name!r} points outside, to {entry.link!r}")
         total += entry.size
         if total > max(SMALL, RATIO * packed):
@@ -163,8 +164,13 @@ def _judge_name(path: Path, name: str) -> None:
         raise DataError(f"{path}: {name!r} leaves the folder that it is unpacked to")
 
 
-def _leaves(file: str) -> bool:
-    return file.startswith("/") or os.path.normpath(file).split(os.sep)[0] == ".."
+def _leaves(folder: str, link: str) -> bool:
+    """Whether a link in a folder points outside; by `..` after a name too, which may be a link that leads elsewhere."""
+    down = link.lstrip("./") if not link.startswith("/") else link
+    return (
+        link.startswith("/") or ".." in PurePosixPath(down).parts
+        or os.path.normpath(os.path.join(folder, link)).split(os.sep)[0] == ".."
+    )  # fmt: skip
 
 
 def _link(place: Path, target: str) -> None:

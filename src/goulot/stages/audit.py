@@ -54,10 +54,12 @@ def run(params: Params) -> None:
     doubted = np.flatnonzero(sizes > max(2, params.large_group * len(manifest)))
     if len(doubted) and not params.merge_large:
         group = _dissolve(group, doubted, pairs[pairs["kind"].isin(["bytes", "pixels"])])
+    chained = grouping.chained(group, (manifest["split"] == "train").to_numpy(), pairs)
     if "group" in manifest:
         group = grouping.merged(group, manifest["group"])
     write_table(layout.GROUPS, manifest[["image_id"]].assign(group=group))
-    conflicts, twins = grouping.conflicts(manifest, target, pairs), _twins(manifest, pairs)
+    linked = pd.concat([pairs, chained], ignore_index=True) if len(chained) else pairs
+    conflicts, twins = grouping.conflicts(manifest, target, linked), _twins(manifest, linked)
     write_table(layout.PAIRS, _named(manifest, pairs))
     write_table(layout.CONFLICTS, _named(manifest, conflicts, labels=True))
     write_table(layout.TWINS, twins)
@@ -76,10 +78,11 @@ def _pairs(params: Params, manifest: pd.DataFrame, shards: Shards, near: np.ndar
     with timed(f"read {len(manifest):,} images"):
         digests, small = thumbnails.read(manifest, shards, kept, params.threads)
     count, threads = params.neighbours, params.threads
+    train = (manifest["split"] == "train").to_numpy()
     with timed("compared hashes and spectra"), threadpool_limits(threads):
         kinds = {
-            "bytes": candidates.equal(manifest["sha256"].to_numpy()),
-            "pixels": candidates.equal(digests),
+            "bytes": candidates.equal(manifest["sha256"].to_numpy(), train),
+            "pixels": candidates.equal(digests, train),
             "hash": candidates.near_hashes(candidates.perceptual_hashes(small), params.distance, count, threads),
             "spectrum": candidates.near_spectra(small, count, threads),
             "features": candidates.pairs(near),
@@ -176,7 +179,8 @@ def _sheet(params: Params, manifest: pd.DataFrame, shards: Shards, pairs: pd.Dat
         return shards.decode(row["shard"], int(row["row"]), row["image_id"]), row["image_id"]
 
     rows = []
-    for pair in pairs.head(params.pairs_shown).itertuples():
+    places = np.unique(np.linspace(0, len(pairs) - 1, min(params.pairs_shown, len(pairs))).round().astype(int))
+    for pair in pairs.iloc[places].itertuples():
         (one, name), (other, other_name) = shown(int(str(pair.i))), shown(int(str(pair.j)))
         rows.append([(one, name), (other, f"{other_name} {pair.distance:.4f} {pair.kind}")])
     pictures.sheet(rows, layout.CONTACT_SHEET)
