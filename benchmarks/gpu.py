@@ -1,12 +1,13 @@
 """What a GPU and the cores beside it do alone, in images a second: JPEGs decoded and resized, ResNet-50 run forward.
 
-    python benchmarks/gpu.py [--images 2048]
+    python benchmarks/gpu.py [--images 2048] [--allocator]
 
 The JPEGs are those of `extraction.py --jpeg`. What of it a network's extraction reaches, that benchmark says.
 """
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ import torch
 from extraction import photograph, processor
 
 from goulot import jpegs
+from goulot.__main__ import ALLOCATOR
 from goulot.backbones import BackboneParams, load
 from goulot.engine import Engine
 from goulot.images import decode
@@ -29,7 +31,11 @@ def main() -> None:
     """Make the images, time each part, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2048)
-    count = parser.parse_args().images
+    parser.add_argument("--allocator", action="store_true", help="with the settings that goulot gives itself")
+    args = parser.parse_args()
+    count = args.images
+    if args.allocator and not ALLOCATOR.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
     print(f"{processor()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number}.jpg" for number in range(count)]
