@@ -130,7 +130,7 @@ def test_the_pruned_network_is_not_what_extract_runs_or_its_numbers_are_not_its_
     assert numbers["after"]["parameters"] < numbers["before"]["parameters"]
     meta = read_json(layout.features("tiny") / "meta.json")
     assert numbers["before"]["multiply_adds"] == meta["columns"]["head"]["multiply_adds"]
-    speed = read_json(layout.speed("slim"))
+    speed = read_json(layout.speed("prune@slim"))
     assert speed["before"] > 0
     assert speed["after"] > 0
     assert "images/s" in caplog.text

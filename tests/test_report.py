@@ -106,9 +106,11 @@ def test_the_page_needs_another_file_or_grows_large(finished: Path) -> None:
     text = finished.read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)|@import|url\(http", text)
     assert len(text) < 1e6
-    for said in ("± ", "learn@strict", "Correlation of the members", "goulot send", "SHA-256"):
+    for said in ("± ", "learn@strict", "Correlation of the members", "goulot send", "SHA-256", "milliseconds"):
         assert said in text, said
     assert "Set aside" not in text
+    ranked = text[text.index("Columns by probe score") :]
+    assert re.search(r"milliseconds</th>.*?<td[^>]*>\d+\.\d+", ranked, re.DOTALL)
 
 
 def test_settings_as_they_are_by_default_are_listed_among_those_that_differ(finished: Path) -> None:

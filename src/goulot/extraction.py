@@ -81,10 +81,11 @@ def row_names(plan: pd.DataFrame) -> list[str]:
 
 
 def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, plan: pd.DataFrame, root: Path,
-            wanted: Wanted) -> tuple[Engine, dict[str, Store]]:  # fmt: skip
+            wanted: Wanted) -> tuple[Engine, dict[str, Store], float | None]:  # fmt: skip
     """Compute what the store lacks of the plan's rows.
 
-    Returns the engine that did it and the store's parts, which now hold every row.
+    Returns the engine that did it, the store's parts, which now hold every row, and how many rows a second it took;
+    None where nothing was to be done.
 
     `plan` has image_id, view, View's fields, sha256, shard, row and `name` (from `row_names`). Where the device's
     memory does not suffice the batch is halved, which is written down as the engine's.
@@ -92,15 +93,14 @@ def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, pl
     while True:
         parts = {part: Store(root, {**backbone.key(), **engine.key()}, part) for part in wanted.parts()}
         with suppress(torch.OutOfMemoryError):
-            _extract(backbone, engine, shards, plan, parts, wanted)
-            return engine, parts
+            return engine, parts, _extract(backbone, engine, shards, plan, parts, wanted)
         # Here, since an exception that is being handled holds the tensors of every frame it went through.
         _, why = kept.read() or (engine, {})
         engine = kept.write(engine.halved(backbone.name), {**why, "out_of_memory_at": engine.batch})
 
 
 def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],
-             wanted: Wanted) -> None:  # fmt: skip
+             wanted: Wanted) -> float | None:  # fmt: skip
     writers = [
         Writer(store, store.missing(plan["name"].tolist(), wanted.parts()[part])) for part, store in parts.items()
     ]
@@ -109,7 +109,7 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
         "%s: %s of %s rows to compute, %s", backbone.name, f"{len(missing):,}", f"{len(plan):,}", engine
     )  # fmt: skip
     if not missing:
-        return
+        return None
     readers = engine.readers(backbone, wanted.columns())
     start = time.monotonic()
     batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
@@ -125,8 +125,9 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
     for writer in writers:
         writer.flush()
     seconds = time.monotonic() - start
-    log.info("extracted %s: %s rows in %.0f s (%.0f rows/s)", backbone.name, f"{len(missing):,}", seconds,
-             len(missing) / max(seconds, 1e-9))  # fmt: skip
+    speed = len(missing) / max(seconds, 1e-9)
+    log.info("extracted %s: %s rows in %.0f s (%.0f rows/s)", backbone.name, f"{len(missing):,}", seconds, speed)
+    return speed
 
 
 class Writer:

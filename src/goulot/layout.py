@@ -108,9 +108,9 @@ def pruned_weights(network: str) -> Path:
     return pruned(network) / "network.safetensors"
 
 
-def speed(network: str) -> Path:
-    """How many images a second a network took before and after it was pruned, for people only."""
-    return STATE / "times" / f"speed of prune@{network}.json"
+def speed(stage: str) -> Path:
+    """How many images a second networks took in a stage, `extract@...` or `prune@...`, for people only."""
+    return STATE / "times" / f"speed of {stage}.json"
 
 
 def checkpoints(network: str) -> Path:

@@ -49,7 +49,9 @@ def run(params: Params, backbone: str) -> None:
     kept = engine.record(params, network, layout.engines())
     sample = feeding.trial(network, shards, plan)
     settled = settling.settle(params, network, kept, len(plan), sample)
-    used, parts = extraction.extract(network, settled, kept, shards, plan, root, wanted)
+    used, parts, speed = extraction.extract(network, settled, kept, shards, plan, root, wanted)
+    if speed is not None:
+        write_json(layout.speed(f"extract@{backbone}"), {"rows": speed})
     names = plan["name"].tolist()
     extraction.assemble(names, parts[VECTORS], wanted, folder)
     columns = extraction.costs(wanted)

@@ -76,7 +76,7 @@ def run(params: Params, name: str) -> None:
         "kept": "pruned" if keeps else "original",
     })  # fmt: skip
     speeds = pruning.speeds([before, after], next(pixels()))
-    write_json(layout.speed(name), dict(zip(("before", "after"), speeds, strict=True)))
+    write_json(layout.speed(f"prune@{name}"), dict(zip(("before", "after"), speeds, strict=True)))
     _say(name, (before, after), scores, speeds, ranking.scored_by(known.target))
     _conclude(name, recipe, settings, scores, keeps=keeps)
 
