@@ -69,6 +69,8 @@ def test_the_shell_is_not_offered_the_names_of_params(workspace: Workspace, monk
         monkeypatch.setenv("COMP_WORDS", words)
         said = subprocess.run([Path(sys.executable).parent / "goulot"], capture_output=True, text=True, check=False)
         assert said.stdout.split() == [offered], said
+    anew = subprocess.run([sys.executable, "-m", "goulot"], capture_output=True, text=True, check=False)
+    assert anew.stdout.split() == ["quick"]  # as it is started in a checkout that is not the installed one
 
 
 def test_clean_removes_without_asking_or_send_goes_on_without_a_submission(

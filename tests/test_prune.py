@@ -153,7 +153,7 @@ def test_the_pruned_network_is_not_what_extract_runs_or_its_numbers_are_not_its_
 def _pixels(given: Backbone) -> list[torch.Tensor]:
     """Every image of the workspace, in the manifest's order."""
     manifest = read_table(layout.MANIFEST)
-    return list(prune._pixels(given, manifest, 2)())
+    return list(prune._pixels(given, manifest, 2, "all")())
 
 
 def test_a_network_that_lost_too_much_is_kept_or_nothing_is_said(

@@ -79,7 +79,7 @@ def warm(p: np.ndarray, temperature: float, target: Target) -> np.ndarray:
 def clipped(p: np.ndarray, target: Target) -> np.ndarray:
     """Probabilities of which none is 0 or 1: one that is certain and wrong would cost the log-loss without bound."""
     least = CLIP / len(target.names)
-    if target.task == "regression" or (p.min() >= least and p.max() <= 1 - least):
+    if target.task == "regression" or not ((p < least) | (p > 1 - least)).any():
         return p
     return _normal(p.clip(least, 1 - least), target)
 

@@ -48,7 +48,7 @@ def options(debug: Annotated[bool, typer.Option(help="show the traceback of an e
 def run() -> None:
     """Entry point: a GoulotError is one line and exit code 1."""
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="goulot")  # by which the shell asks for completion, however it was started
     except GoulotError as error:
         if "--debug" in sys.argv:
             raise

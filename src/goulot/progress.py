@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,7 +47,7 @@ def _rate(done: int, seconds: float) -> str:
 
 def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -54,14 +55,35 @@ def _bar(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterat
         MofNCompleteColumn(),
         TextColumn(unit),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[clock]}"),
     )
-    start = time.monotonic()
+    clock = _Clock(total)
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total, rate="")
+        task = progress.add_task(label, total=total, rate="", clock=clock)
         for done, item in enumerate(items, start=1):
             yield item
-            progress.update(task, advance=1, rate=_rate(done, time.monotonic() - start))
+            progress.update(task, advance=1, rate=clock.rate(done))
+
+
+class _Clock:
+    """The time left by the rate so far, counted down between items; until one is done, the time gone.
+
+    rich's own column forgets after 30 s, and so never tells the time left of what takes longer each, such as folds.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._start, self._whole = total, time.monotonic(), 0.0
+
+    def rate(self, done: int) -> str:
+        """Note how many are done."""
+        gone = time.monotonic() - self._start
+        self._whole = gone * self._total / done
+        return _rate(done, gone)
+
+    def __str__(self) -> str:
+        gone = time.monotonic() - self._start
+        shown = timedelta(seconds=round(max(self._whole - gone, 0.0) if self._whole else gone))
+        return f"{shown} {'left' if self._whole else 'so far'}"
 
 
 def peak_bytes() -> int:

@@ -165,7 +165,9 @@ def _judged(sides: Sequence[Side], images: pd.DataFrame) -> Table:
 
 
 def _most(images: pd.DataFrame) -> Table:
-    table = Table(*images.columns, title="The images whose errors differ most, out of fold")
+    table = Table(title="The images whose errors differ most, out of fold")
+    for name in images.columns:
+        table.add_column(str(name), no_wrap=name == "image_id", overflow="fold")  # an id that is cut off names nothing
     for row in images.itertuples(index=False):
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
     return table

@@ -28,7 +28,6 @@ class Depth:
 
     tap: str
     output: str
-    channels: int
     stride: str
     field: str
     parameters: int
@@ -42,13 +41,13 @@ def run(name: str, *, input_size: int | None = None) -> None:
     settings = params.load("extract", Extract) if "extract" in params.read() else Extract()
     backbone = _load(name, settings.backbones, input_size)
     side = backbone.preprocessing.input_size
-    table = Table(title=f"{name}, read at {side} x {side} pixels")
-    for column in ("depth", "output", "channels", "stride", "receptive field", "parameters", "multiply-adds",
-                   "bytes, pooled", "bytes, map"):  # fmt: skip
-        table.add_column(column, justify="left" if column in ("depth", "output") else "right")
+    table = Table(title=f"{name}, read at {side} x {side} pixels", box=None, pad_edge=False, collapse_padding=True)
+    for column in ("depth", "output", "stride", "field,\npixels", "parameters", "multiply-\nadds", "bytes,\npooled",
+                   "bytes,\nmap"):  # fmt: skip
+        table.add_column(column, justify="left" if column in ("depth", "output") else "right", overflow="fold")
     for depth in depths(backbone, settings.poolings):
         table.add_row(
-            depth.tap, depth.output, f"{depth.channels:,}", depth.stride, depth.field, _short(depth.parameters),
+            depth.tap, depth.output, depth.stride, depth.field, _short(depth.parameters),
             _short(depth.multiply_adds), f"{depth.vector_bytes:,}", f"{depth.map_bytes:,}" if depth.map_bytes else "",
         )  # fmt: skip
     console = Console()
@@ -56,7 +55,7 @@ def run(name: str, *, input_size: int | None = None) -> None:
     poolings = ", ".join(settings.poolings)
     console.print(
         f"An image's bytes are float16: all vectors of a depth ({poolings}), or its whole map before compression. "
-        "Costs are summed from the pixels to the depth."
+        "Costs are summed from the pixels to the depth; its field is the pixels that one place sees."
     )
 
 
@@ -75,7 +74,6 @@ def _depth(tap: Tap, side: int, field: str, poolings: tuple[str, ...]) -> Depth:
     return Depth(
         tap.name,
         " x ".join(map(str, tap.shape)),
-        tap.channels,
         str(round(side / tap.side[1])) if spatial else "",
         field,
         tap.parameters,

@@ -1,28 +1,32 @@
 """`goulot doctor`: whether this machine and checkout are ready for a run, and what to do where they are not."""
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import NamedTuple
 
 import psutil
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
 from goulot import kaggle_client, layout, networks, params, samples, sources, stages, weights
 from goulot.errors import GoulotError
-from goulot.stages import extract, fetch
+from goulot.stages import extract, fetch, finetune
 
 GIB = 2**30
 ROOM = 5 * GIB  # the sample and its features take a tenth of it
 PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "lightgbm", "dvc", "prefect")
+STATUS_S, NAMED = 60, 4  # what `dvc status` may take; stages that are told by name
 MARKS = {True: "[green]ok[/]", False: "[red]to do[/]", None: "note"}
 
 
@@ -59,7 +63,8 @@ def _machine() -> Iterator[Finding]:
     from goulot.engine import cores
 
     python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("python", sys.version_info >= (3, 11), python)
+    good = sys.version_info >= (3, 11)
+    yield Finding("python", good, python if good else f"{python}; goulot needs 3.11: make PYTHON=python3.11 install")
     yield Finding("cores, memory", None, f"{cores()} cores, {psutil.virtual_memory().total / GIB:.0f} GiB")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if names:
@@ -67,16 +72,38 @@ def _machine() -> Iterator[Finding]:
     elif shutil.which("nvidia-smi"):
         yield Finding("gpu", False, "nvidia-smi is here, but torch sees no GPU; install a torch built for CUDA "
                                     "(pytorch.org/get-started) and check the driver")  # fmt: skip
+    elif asked := _ask_for_cuda():
+        yield Finding("gpu", False, f"none, but params.yaml says {' and '.join(asked)}; auto takes the CPU")
     else:
         yield Finding("gpu", None, "none; everything runs on the CPU")
 
 
+def _ask_for_cuda() -> list[str]:
+    """The settings that would fail without a GPU."""
+    try:
+        devices = {
+            "extract.device: cuda": params.load("extract", extract.Params).device,
+            "finetune.device: cuda": params.load("finetune", finetune.Params).device,
+        }
+    except GoulotError:  # `_params` says so
+        return []
+    return [said for said, device in devices.items() if device == "cuda"]
+
+
 def _packages() -> Iterator[Finding]:
-    for name in PACKAGES:
+    """The versions that matter, and every package that goulot needs and that is not here as it wants it."""
+    for wanted in map(Requirement, requires("goulot") or ()):
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
         try:
-            yield Finding(name, True, version(name))
+            found = version(wanted.name)
         except PackageNotFoundError:
-            yield Finding(name, False, "not installed; pip install goulot again in this environment")
+            yield Finding(wanted.name, False, "not installed; pip install goulot again in this environment")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            yield Finding(wanted.name, False, f'{found}; pip install "{wanted}"')
+        elif wanted.name in PACKAGES:
+            yield Finding(wanted.name, True, found)
     try:
         yield Finding("openvino", True, version("openvino"))
     except PackageNotFoundError:
@@ -131,8 +158,35 @@ def _dvc() -> Iterator[Finding]:
     if not Path(".dvc").is_dir():
         yield Finding("dvc project", False, "no .dvc here; dvc init")
         return
+    program, here = shutil.which("goulot"), Path(sys.executable).parent
+    if program is None:
+        yield Finding("goulot on the PATH", False, f"not there, so dvc repro would not find it; . {here}/activate")
+    elif Path(program).parent != here:
+        yield Finding(
+            "goulot on the PATH", False, f"dvc repro would run {program}, not that of {here}; . {here}/activate"
+        )
     lock = Path(".dvc/tmp/lock")
-    yield Finding("dvc project", True, "a run may be under way" if lock.exists() and _locked(lock) else "ready")
+    if lock.exists() and _locked(lock):
+        yield Finding("dvc project", True, "a run may be under way")
+    else:
+        yield _pipeline()
+
+
+def _pipeline() -> Finding:
+    """What `dvc repro` would do."""
+    if not Path("dvc.yaml").is_file():
+        return Finding("dvc project", False, "no dvc.yaml here; run goulot in the root of the repository")
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=STATUS_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding("dvc project", None, f"ready; what is to be run takes over {STATUS_S} s to find out: dvc status")
+    if ended.returncode:
+        said = (ended.stderr.strip().splitlines() or ["dvc status fails"])[0]
+        return Finding("dvc project", False, said.removeprefix("ERROR: "))
+    stages = list(json.loads(ended.stdout))
+    named = ", ".join(stages[:NAMED]) + (f" and {len(stages) - NAMED} more" if len(stages) > NAMED else "")
+    return Finding("dvc project", True, f"ready; dvc repro has to look at {named}" if stages else "up to date")
 
 
 def _locked(lock: Path) -> bool:

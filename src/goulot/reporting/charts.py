@@ -32,8 +32,11 @@ STYLE: Any = {
 }  # fmt: skip
 
 
-def draw(paint: Callable[[Axes], object], *, x: str, y: str, size: tuple[float, float] = SIZE) -> str:
-    """An <svg> of what `paint` puts on the axes. Names inside it are its own: a page holds several."""
+def draw(paint: Callable[[Axes], object], *, x: str, y: str, said: str, size: tuple[float, float] = SIZE) -> str:
+    """An <svg> of what `paint` puts on the axes. Names inside it are its own: a page holds several.
+
+    said: what it shows, in words and numbers, for those who cannot see it.
+    """
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"{x}{y}"}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
@@ -43,7 +46,7 @@ def draw(paint: Callable[[Axes], object], *, x: str, y: str, size: tuple[float, 
         paint(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _themed(buffer.getvalue())
+    return f'<svg role="img" aria-label="{escape(said)}"' + _themed(buffer.getvalue()).removeprefix("<svg")
 
 
 def _themed(svg: str) -> str:
@@ -79,11 +82,13 @@ def depth(ranking: pd.DataFrame, score: str, cost: str, label: str) -> str:
     """Probe score against a cost, a line a backbone through the better pooling of each depth."""
     table = ranking.assign(tap=ranking["column"].str.partition(".")[0])
     best = table.sort_values("score", ascending=False).drop_duplicates(["backbone", "tap"])
+    lines = {str(name): rows.sort_values([cost, "multiply_adds"]) for name, rows in best.groupby("backbone", sort=True)}
+    said = (", ".join(f"{r['tap']} {r['score']:.3f}" for r in rows.to_dict("records")) for rows in lines.values())
+    told = "; ".join(f"{name}: {points}" for name, points in zip(lines, said, strict=True))
 
     def paint(axes: Axes) -> None:
-        for backbone, rows in best.groupby("backbone", sort=True):
-            ordered = rows.sort_values([cost, "multiply_adds"])
-            (line,) = axes.plot(ordered[cost], ordered["score"], marker="o", label=_label(str(backbone)))
+        for backbone, ordered in lines.items():
+            (line,) = axes.plot(ordered[cost], ordered["score"], marker="o", label=_label(backbone))
             line.set_gid(_tips([
                 f"{backbone} {row['column']}: {score} {row['score']:.4f}, {row[cost]:,} {label}"
                 for row in ordered.to_dict("records")
@@ -98,13 +103,15 @@ def depth(ranking: pd.DataFrame, score: str, cost: str, label: str) -> str:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.legend()
 
-    return draw(paint, x=label, y=score)
+    return draw(paint, x=label, y=score, said=f"{score} by {label}, from the least to the most. {told}.")
 
 
 def intervals(
     names: Sequence[str], scores: Sequence[float], errors: Sequence[float], folds: Sequence[Sequence[float]], x: str
 ) -> str:
     """A score with its 95 % interval a row, the first one on top; small marks are the folds' scores."""
+    rows = zip(names, scores, errors, strict=True)
+    said = ", ".join(f"{name} {score - 1.96 * error:.4f} to {score + 1.96 * error:.4f}" for name, score, error in rows)
 
     def paint(axes: Axes) -> None:
         places = np.arange(len(names))[::-1]
@@ -115,11 +122,13 @@ def intervals(
         axes.set_yticks(places, [str(name)[:24] for name in names])
         axes.set_ylim(-0.6, len(names) - 0.4)
 
-    return draw(paint, x=x, y="", size=(SIZE[0], 1.0 + 0.34 * len(names)))
+    return draw(paint, x=x, y="", said=f"95 % intervals: {said}.", size=(SIZE[0], 1.0 + 0.34 * len(names)))
 
 
 def likeness(counts: pd.DataFrame, least: float) -> str:
     """Pairs by likeness (columns likeness, what, pairs), on the scale -log10(1 - likeness), and the threshold."""
+    held = counts[counts["pairs"] > 0].groupby("what", sort=False)["likeness"].agg(["min", "max"])
+    said = ", ".join(f"{what} from {ends['min']:.4f} to {ends['max']:.4f}" for what, ends in held.iterrows())
 
     def paint(axes: Axes) -> None:
         for what, rows in counts.groupby("what", sort=False):
@@ -131,11 +140,16 @@ def likeness(counts: pd.DataFrame, least: float) -> str:
         axes.set_xticks(range(6), ["0", "0.9", "0.99", "0.999", "0.9999", "1"])
         axes.legend()
 
-    return draw(paint, x="likeness", y="pairs", size=(6.4, 3.2))
+    return draw(paint, x="likeness", y="pairs", said=f"Likeness: {said}; the threshold is {least:.4f}.")
 
 
 def losses(by_fold: pd.DataFrame, mean: pd.DataFrame) -> str:
     """Training and out-of-fold loss by epoch: columns epoch, training, out_of_fold, and fold of the thin lines."""
+    told = []
+    for column in ("training", "out_of_fold"):
+        least = mean.iloc[int(mean[column].argmin())]
+        told.append(f"{column.replace('_', ' ')} loss from {mean[column].iloc[0]:.4f} to {mean[column].iloc[-1]:.4f}, "
+                    f"least {least[column]:.4f} at epoch {least['epoch']:.0f}")  # fmt: skip
 
     def paint(axes: Axes) -> None:
         for number, column in enumerate(("training", "out_of_fold")):
@@ -146,7 +160,7 @@ def losses(by_fold: pd.DataFrame, mean: pd.DataFrame) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 
-    return draw(paint, x="epoch", y="loss")
+    return draw(paint, x="epoch", y="loss", said=f"By epoch, mean over the folds: {'; '.join(told)}.")
 
 
 def _thin(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -156,28 +170,32 @@ def _thin(*arrays: np.ndarray) -> list[np.ndarray]:
 
 def roc(curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     """Receiver operating characteristic; a curve is its name, the truth bool (n,) and the prediction float (n,)."""
+    areas = [roc_auc_score(true, p) for _, true, p in curves]
 
     def paint(axes: Axes) -> None:
-        for name, true, p in curves:
+        for (name, true, p), area in zip(curves, areas, strict=True):
             wrong, right, _ = roc_curve(true, p)
-            axes.plot(*_thin(wrong, right), label=f"{_label(name)} ({roc_auc_score(true, p):.3f})")
+            axes.plot(*_thin(wrong, right), label=f"{_label(name)} ({area:.3f})")
         axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.8, alpha=0.5)
         axes.legend(loc="lower right")
 
-    return draw(paint, x="false positive rate", y="true positive rate")
+    said = ", ".join(f"{name} {area:.3f}" for (name, *_), area in zip(curves, areas, strict=True))
+    return draw(paint, x="false positive rate", y="true positive rate", said=f"Areas below the curves: {said}.")
 
 
 def precision_recall(curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     """Precision by recall, of the same curves as `roc`."""
+    means = [average_precision_score(true, p) for _, true, p in curves]
 
     def paint(axes: Axes) -> None:
-        for name, true, p in curves:
+        for (name, true, p), mean in zip(curves, means, strict=True):
             precision, recall, _ = precision_recall_curve(true, p)
-            axes.plot(*_thin(recall, precision), label=f"{_label(name)} ({average_precision_score(true, p):.3f})")
+            axes.plot(*_thin(recall, precision), label=f"{_label(name)} ({mean:.3f})")
         axes.set_ylim(-0.02, 1.02)
         axes.legend(loc="lower left")
 
-    return draw(paint, x="recall", y="precision")
+    said = ", ".join(f"{name} {mean:.3f}" for (name, *_), mean in zip(curves, means, strict=True))
+    return draw(paint, x="recall", y="precision", said=f"Average precisions: {said}.")
 
 
 def calibration(right: np.ndarray, p: np.ndarray, of: str) -> str:
@@ -188,7 +206,8 @@ def calibration(right: np.ndarray, p: np.ndarray, of: str) -> str:
         axes.plot(sure, share, marker="o")
         axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.8, alpha=0.5)
 
-    return draw(paint, x=f"probability of {of}", y="share that is right")
+    said = ", ".join(f"{true:.0%} at {p:.0%}" for true, p in zip(share, sure, strict=True))
+    return draw(paint, x=f"probability of {of}", y="share that is right", said=f"Right of the predictions: {said}.")
 
 
 def cloud(x: np.ndarray, y: np.ndarray, names: tuple[str, str], *, diagonal: bool) -> str:
@@ -200,7 +219,11 @@ def cloud(x: np.ndarray, y: np.ndarray, names: tuple[str, str], *, diagonal: boo
         ends = [float(x.min()), float(x.max())]
         axes.plot(ends, ends if diagonal else [0, 0], color=TEXT, linewidth=0.8, alpha=0.6)
 
-    return draw(paint, x=names[0], y=names[1])
+    low, middle, high = np.quantile(y - x if diagonal else y, (0.05, 0.5, 0.95))
+    what = f"{names[1]} less {names[0]}" if diagonal else names[1]
+    return draw(
+        paint, x=names[0], y=names[1], said=f"{what}: median {middle:.4g}, nine in ten from {low:.4g} to {high:.4g}."
+    )
 
 
 def densities(parts: Sequence[tuple[str, np.ndarray]], x: str, ends: tuple[float, float]) -> str:
@@ -212,4 +235,8 @@ def densities(parts: Sequence[tuple[str, np.ndarray]], x: str, ends: tuple[float
             axes.hist(part, bins=bins, density=True, histtype="step", linewidth=1.6, label=name)
         axes.legend()
 
-    return draw(paint, x=x, y="density")
+    quarters = [(name, *np.quantile(part, (0.25, 0.5, 0.75))) for name, part in parts]
+    said = "; ".join(
+        f"{name}: median {mid:.3g}, half from {low:.3g} to {high:.3g}" for name, low, mid, high in quarters
+    )
+    return draw(paint, x=x, y="density", said=f"{x}: {said}.")

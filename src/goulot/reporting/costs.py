@@ -10,7 +10,7 @@ from goulot import layout
 from goulot.artifacts import read_json
 from goulot.params import members
 
-FAMILIES = {"extract": "backbones", "learn": "learners", "finetune": "networks"}
+FAMILIES = {"extract": "backbones", "learn": "learners", "finetune": "networks", "prune": "networks"}
 ORDER = (
     "fetch", "ingest", "augment", "extract", "audit", "split", "rank", "learn", "finetune", "blend", "review", "submit",
 )  # fmt: skip
@@ -27,8 +27,9 @@ class Cost:
 
 
 def read() -> list[Cost]:
-    """A cost a stage, in the pipeline's order, and the feature store's disk as the last one."""
-    return [_cost(stage, folder) for stage, folder in stages()] + [Cost("store", None, None, size(layout.store()))]
+    """A cost a stage, in the pipeline's order, those off by default after it, and at last the feature store's disk."""
+    pruned = [(f"prune@{name}", layout.pruned(name)) for name in members("prune", "networks", least=0)]
+    return [_cost(*stage) for stage in [*stages(), *pruned]] + [Cost("store", None, None, size(layout.store()))]
 
 
 def seconds(stage: str) -> float | None:
@@ -43,7 +44,7 @@ def stage_of(learner: str) -> str:
 
 
 def stages() -> Iterator[tuple[str, Path]]:
-    """Every stage before the report, in the pipeline's order, and the folder that it writes."""
+    """Every stage that leads to the report, in the pipeline's order, and the folder that it writes."""
     for stage in ORDER:
         folder = layout.DATA / ("raw" if stage == "fetch" else stage)
         if stage not in FAMILIES:

@@ -9,7 +9,7 @@ from goulot import layout
 from goulot.reporting.finished import Run
 from goulot.reporting.page import Gallery, Picture, Section, Table
 
-CLASSES, EXAMPLES = 8, 6
+CLASSES, EXAMPLES = 8, 10
 SIZES = 5
 ROWS = 30
 
@@ -61,4 +61,4 @@ def _examples(run: Run) -> Iterator[Gallery]:
         ids = run.known.images["image_id"].iloc[shown].tolist()
         if ids:
             caption = f"Examples of {run.kinds[kind]}, {len(rows):,} images{more}"
-            yield Gallery(caption, run.thumbnails(ids, [""] * len(ids), side=96))
+            yield Gallery(caption, f"{run.kinds[kind]}: training image", run.thumbnails(ids, [""] * len(ids), side=96))

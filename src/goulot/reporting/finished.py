@@ -64,12 +64,16 @@ class Run:
 
     def _judge(self, name: str) -> Judged:
         y, fold, group = self.known.y, self.known.fold, self.known.images["group"].to_numpy()
-        p = self.p if name == "blend" else _predictions(folder(name) / "oof.parquet", self.known)
+        p = self.predictions(name)
         taken = self.taken if name == "blend" else self._taken(p)
         wrong = 1 - p[np.arange(len(y)), y] if self.known.target.exclusive else (p - y).ravel()
         spread = np.unique(np.linspace(0, len(wrong) - 1, ERRORS).astype(int))
         error = uncertainty.error(self.metric, y, taken, group)
         return Judged(error, uncertainty.by_fold(self.metric, y, taken, fold), wrong[spread])
+
+    def predictions(self, name: str) -> np.ndarray:
+        """Out of fold, of the blend or a learner, float32 (images, names)."""
+        return self.p if name == "blend" else _predictions(folder(name) / "oof.parquet", self.known)
 
     def _taken(self, p: np.ndarray) -> np.ndarray:
         """What the metric takes: predictions, or decisions by rules tuned for each fold on the other folds' rows."""

@@ -21,7 +21,7 @@ MISTAKES, SIDE = 18, 112
 def section(run: Run) -> Section:
     """Scores by fold, the members' errors, weights and training, what the task calls for, and the worst mistakes."""
     blocks = [
-        _folds(run), *_weights(), *_correlation(run), *curves.blocks(run), *_by_task(run), *_mistakes(run)
+        _folds(run), *_weights(run), *_correlation(run), *curves.blocks(run), *_by_task(run), *_mistakes(run)
     ]  # fmt: skip
     return Section("Models", ["All of it is out of fold: no image is judged by what saw it."], blocks)
 
@@ -33,15 +33,15 @@ def _folds(run: Run) -> Table:
     return Table.of(f"{run.metric.title} in each fold ({sizes} images)", table)
 
 
-def _weights() -> Iterator[Table]:
+def _weights(run: Run) -> Iterator[Table]:
     """The ways to blend with their scores, and the members' weights where greedy selection found them."""
     found, rivals = read_json(layout.BLEND_WEIGHTS), read_json(layout.metrics(layout.BLEND))["rivals"]
     if rivals:
         taken = [fold["method"] for fold in found["folds"]]
         rows = [(name, taken.count(name), "taken" if name == found["method"] else "", score)
                 for name, score in rivals.items()]  # fmt: skip
-        table = pd.DataFrame(rows, columns=["way to blend", "taken without a fold", "on all rows", "cross-validated"])
-        yield Table.of("Ways to blend", table)
+        table = pd.DataFrame(rows, columns=["way to blend", "folds that took it", "on all rows", "cross-validated"])
+        yield Table.of(f"Ways to blend ({run.metric.title})", table)
     if found["all"] is None:
         return
     folds = pd.DataFrame([fold["weights"] for fold in found["folds"] if fold["weights"]], columns=list(found["all"]))
@@ -61,7 +61,11 @@ def _correlation(run: Run) -> Iterator[Matrix]:
         found = np.nan_to_num(np.corrcoef([run.judged[name].errors for name in names]))
     cells = [[f"{value:.2f}" for value in row] for row in found]
     yield Matrix(
-        "Correlation of the members' errors: the less alike, the more a blend gains", "", names, cells, found.clip(0, 1)
+        "Correlation of the members' errors: the less alike, the more a blend gains",
+        "learner",
+        names,
+        cells,
+        found.clip(0, 1),
     )
 
 
@@ -134,16 +138,21 @@ def _by_class(run: Run) -> Table:
 
 
 def _curves(run: Run, kind: str) -> Iterator[Chart]:
-    """ROC and precision-recall of the most frequent ones that have rows of both kinds; of two classes, the second's."""
+    """ROC and precision-recall: of the most frequent ones that have rows of both kinds; of two classes, by member."""
     names = run.known.target.names
-    order = [1] if run.known.target.task == "binary" else np.argsort(-run.counts, kind="stable").tolist()
-    both = [i for i in order if 0 < run.counts[i] < len(run.p)]
-    chosen = [(names[i], run.inside(i), run.p[:, i]) for i in both[:CURVES]]
-    if not chosen:
+    both = [i for i in np.argsort(-run.counts, kind="stable").tolist() if 0 < run.counts[i] < len(run.p)]
+    if not both:
         return
-    of = f", the {CURVES} most frequent of {len(names):,} {kind}" if len(both) > CURVES else ""
-    yield Chart(f"ROC curve, with the area{of}", charts.roc(chosen))
-    yield Chart(f"Precision and recall, with the average precision{of}", charts.precision_recall(chosen))
+    if run.known.target.task == "binary":
+        order = run.board.sort_values(run.metric.name, ascending=not run.metric.greater_is_better)["learner"]
+        best = ["blend", *(str(name) for name in order if name != "blend")][:CURVES]
+        chosen = [(name, run.inside(1), run.predictions(name)[:, 1]) for name in best]
+        of = f" of {names[1]}, by the blend and its best members"
+    else:
+        chosen = [(names[i], run.inside(i), run.p[:, i]) for i in both[:CURVES]]
+        of = f", the {CURVES} most frequent of {len(names):,} {kind}" if len(both) > CURVES else ""
+    yield Chart(f"ROC curve{of}, with the area", charts.roc(chosen))
+    yield Chart(f"Precision and recall{of}, with the average precision", charts.precision_recall(chosen))
 
 
 def _mistakes(run: Run) -> Iterator[Gallery]:
@@ -171,7 +180,7 @@ def _mistakes(run: Run) -> Iterator[Gallery]:
     if network:
         caption += f"; below each, bright is where {network} found what it predicts"
         items = [replace(item, over=second) for item, second in zip(items, over, strict=True)]
-    yield Gallery(caption, items)
+    yield Gallery(caption, "training image", items)
 
 
 def _taken_for(run: Run, row: int) -> str:

@@ -64,7 +64,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing as SVG, whose colours follow the page's, and what it shows."""
+    """A drawing as SVG, which says itself what is seen in it and follows the page's colours."""
 
     kind: ClassVar[str] = "chart"
     caption: str
@@ -83,10 +83,11 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Small images side by side."""
+    """Small images side by side; `of` is what each of them is, for those who do not see it."""
 
     kind: ClassVar[str] = "gallery"
     caption: str
+    of: str
     items: Sequence[Thumbnail]
 
 

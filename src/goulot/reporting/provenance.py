@@ -1,5 +1,6 @@
 """Section: what made this run, so that it can be made again."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -47,11 +48,13 @@ def _noted(stage: str, given: Any) -> tuple[Any, bool]:
     names = [stage]
     if stage in FAMILIES and isinstance(given, Mapping):
         names = [f"{stage}@{name}" for name in given.get(FAMILIES[stage]) or {}]
+        if not names:
+            return {}, True  # there is nothing that its settings are for
     for name in names:
         path = layout.times(name)
         if path.is_file() and (note := read_json(path)).get("given") == given and "differs" in note:
             return note["differs"], True
-    return given, stage == "report" or not names
+    return given, stage == "report"
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -102,6 +105,8 @@ def _revisions() -> Iterator[tuple[str, str]]:
         yield "git", revision + more + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     else:
         yield "git", "not in a git repository"
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        yield "DVC experiment", experiment
     lock = Path("dvc.lock")
     yield "dvc.lock", f"SHA-256 {file_sha256(lock)} before this stage" if lock.is_file() else "none: run without DVC"
     for file in (layout.PARAMS, layout.MANIFEST, layout.FOLDS, layout.SUBMISSION):

@@ -18,13 +18,22 @@ def find(run: Run) -> list[str]:
 def _leaks() -> Iterator[str]:
     audit = read_json(layout.metrics(layout.AUDIT))
     if pairs := audit["pairs_across_train_and_test"]:
-        yield f"{pairs:,} pairs of near-identical images have one in the training and one in the test set."
+        yield (
+            f"{pairs:,} pairs of near-identical images have one in the training and one in the test set (Duplicates, "
+            "below): the models have seen part of what they are tested on."
+        )
     if pairs := audit["conflicting_pairs"]:
-        yield f"{pairs:,} pairs of near-identical training images bear different labels."
+        yield (
+            f"{pairs:,} pairs of near-identical training images bear different labels: correct them, or goulot drop "
+            "leaves images out (Duplicates, below)."
+        )
     if groups := audit["groups_doubted"]:
         yield f"{groups:,} very large groups of near-identical images were found (see audit.merge_large)."
     for what in audit["hidden_groups"]:
-        yield f"Features tell the {what}, which folds part: see ingest.train.group."
+        yield (
+            f"Images that share the {what} look alike, and folds part them. Where the test images are of others, "
+            "these scores flatter: name the column that tells such groups as ingest.train.group."
+        )
 
 
 def _scores(run: Run) -> Iterator[str]:

@@ -19,6 +19,7 @@ from goulot.engine import Engine
 from goulot.errors import ParamsError, choices
 from goulot.images import Shards
 from goulot.params import Section, members, parse, read
+from goulot.progress import track
 from goulot.taps import Tapped, find_taps
 
 log = logging.getLogger("goulot")
@@ -58,7 +59,7 @@ def run(params: Params, name: str) -> None:
     before = backbones.load(recipe.backbone, settings)
     known = truth.read().train
     rows = ranking.spread(len(known.images), recipe.images)
-    pixels = _pixels(before, known.images.iloc[rows], params.threads)
+    pixels = _pixels(before, known.images.iloc[rows], params.threads, f"prune {name}")
     where, model = f"prune.networks.{name}", before.network.model
     layers = pruning.readers(model, before.preprocessing.input_size, where)
     heads, seen = pruning.look(model, layers, pixels(), before.preprocessing)
@@ -90,7 +91,7 @@ def _settings(recipe: Recipe, name: str) -> BackboneParams:
     return parse(f"extract.backbones.{recipe.backbone}", settings, BackboneParams)
 
 
-def _pixels(backbone: Backbone, images: pd.DataFrame, threads: int) -> Callable[[], Iterator[Tensor]]:
+def _pixels(backbone: Backbone, images: pd.DataFrame, threads: int, label: str) -> Callable[[], Iterator[Tensor]]:
     """Gives the images themselves as the network takes them, uint8 (B, H, W, 3), decoded anew each time."""
     manifest = read_table(layout.MANIFEST)
     shards, engine = Shards(layout.SHARDS, manifest), Engine("cpu", "float32", BATCH, threads)
@@ -98,7 +99,8 @@ def _pixels(backbone: Backbone, images: pd.DataFrame, threads: int) -> Callable[
     jobs = [feeding.Job(shard, int(row), str(i), [View()], [str(i)]) for i, shard, row in places.itertuples()]
 
     def batches() -> Iterator[Tensor]:
-        for names, rows in feeding.batches(backbone, engine, shards, jobs):
+        found = feeding.batches(backbone, engine, shards, jobs)
+        for names, rows in track(found, total=-(-len(jobs) // BATCH), unit="batches", label=label):
             yield rows[: len(names)]
 
     return batches

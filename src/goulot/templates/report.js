@@ -1,6 +1,12 @@
 "use strict";
 // Tables that sort, and the map of the images. Without this script the page still shows all tables and the map's points.
-const number = (text) => (/^[\s\d.,+-]+$/.test(text) && text.trim() ? Number(text.replaceAll(",", "")) : NaN);
+const UNITS = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+// What a cell comes to: 1,234, 0.42 ± 0.03 or 12 MiB; NaN where it is words.
+function number(text) {
+  const found = /^([-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?)(?: ±.*| ([KMG]i)?B)?$/.exec(text.trim());
+  return found ? Number(found[1].replaceAll(",", "")) * (UNITS[`${found[2] ?? ""}B`] ?? 1) : NaN;
+}
 
 function sort(table, column, descending) {
   const rows = [...table.tBodies[0].rows];
@@ -89,18 +95,23 @@ function map(figure) {
     paint();
   }
 
-  plane.addEventListener("pointermove", (event) => {
+  function point(event) {
     const box = svg.getBoundingClientRect();
     const [x, y] = [((event.clientX - box.left) / box.width) * 100, ((event.clientY - box.top) / box.height) * 100];
-    let [best, nearest] = [-1, 9];
+    let [best, nearest] = [-1, event.pointerType === "touch" ? 36 : 9]; // squares of distances; a finger is wide
     places.forEach(([px, py], i) => {
       const distance = (px - x) ** 2 + (py - y) ** 2;
       if (distance < nearest && !points[i].classList.contains("off")) [best, nearest] = [i, distance];
     });
     if (best >= 0 && best !== at) show(best);
     else if (best < 0) leave();
+  }
+
+  plane.addEventListener("pointermove", point);
+  plane.addEventListener("pointerdown", point);
+  plane.addEventListener("pointerleave", (event) => {
+    if (event.pointerType !== "touch") leave(); // a finger that is lifted leaves what it showed
   });
-  plane.addEventListener("pointerleave", leave);
   plane.addEventListener("blur", leave);
   plane.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
