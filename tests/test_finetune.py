@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from goulot import backbones, crossfit, features, layout, metrics, probes, training
+from goulot import backbones, crossfit, features, finetuning, layout, metrics, probes, training
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.checkpoints import Checkpoints
 from goulot.finetuning import Tuner, Views
@@ -113,6 +114,18 @@ def test_a_gpu_trains_another_network_than_a_cpu(tmp_path: Path) -> None:
         maker(tmp_path / device, device)(context()).fit(X, y, np.arange(200)).predict(X) for device in ("cpu", "cuda")
     )
     assert np.abs(cpu - gpu).max() < 0.02
+
+
+def test_a_depthwise_convolution_is_trained_in_bfloat16_or_computes_something_else() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(6, 12, 1), nn.Conv2d(12, 12, 3, groups=12))
+    spared, maps = finetuning.spare_depthwise(deepcopy(plain)), torch.randn(2, 6, 5, 5)
+    assert spared.state_dict().keys() == plain.state_dict().keys()
+    assert torch.equal(spared(maps), plain(maps))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert plain(maps).dtype == torch.bfloat16
+        assert spared(maps).dtype == torch.float32
+        assert torch.allclose(spared(maps), plain(maps).float(), atol=0.02)
 
 
 class Noting(Given):

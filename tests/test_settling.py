@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from goulot import engine as engines
-from goulot import layout, runtimes, settling
+from goulot import layout, processor, runtimes, settling
 from goulot.artifacts import read_json
 from goulot.backbones import Backbone, BackboneParams, load
 from goulot.engine import Engine, EngineParams, Record
@@ -336,5 +336,5 @@ def test_a_single_image_that_does_not_fit_gives_a_traceback(
 def test_the_record_is_no_part_of_another_machine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, params = network(), auto()
     here: Record = engines.record(params, backbone, tmp_path)
-    monkeypatch.setattr(engines, "_processor", lambda: "another processor")
+    monkeypatch.setattr(processor, "name", lambda: "another processor")
     assert engines.record(params, backbone, tmp_path) != here

@@ -5,9 +5,8 @@ It is part of a feature's key, so what `settling` found for a network on a machi
 """
 
 import logging
-import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from goulot import processor
 from goulot.artifacts import digest, read_json, write_json
 from goulot.backbones import Backbone, Resizer
 from goulot.errors import ArtifactError, ParamsError
@@ -114,21 +114,7 @@ class Record:
 
 def record(params: EngineParams, backbone: Backbone, folder: Path) -> Record:
     """The record of a network under these params on this machine."""
-    machine = [platform.machine(), _processor(), torch.__version__, cores(), available()]
+    machine = [platform.machine(), processor.name(), torch.__version__, processor.cores(), available()]
     machine += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     wanted = params.model_dump(include=set(EngineParams.model_fields))
     return Record(folder / f"{digest(wanted, backbone.key(), machine)}.json")
-
-
-def cores() -> int:
-    """The cores this process may use; macOS only knows those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    """The CPU's name; another one may round otherwise."""
-    try:
-        lines: Iterator[str] = iter(Path("/proc/cpuinfo").read_text().splitlines())
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from goulot import balance, probes
+from goulot import balance, probes, processor
 from goulot.checkpoints import Checkpoints
 from goulot.errors import ParamsError
 from goulot.learners import Context
@@ -40,20 +40,32 @@ def place(wanted: Device) -> torch.device:
     return torch.device("cuda" if found and wanted != "cpu" else "cpu")
 
 
-def dtype(wanted: Precision, tail: nn.Module, device: torch.device) -> torch.dtype:
-    """What the layers compute in; the weights and their steps are float32 throughout.
-
-    `auto` is bfloat16 where the device computes in it, unless, on a CPU, the tail has depthwise convolutions: their
-    gradients take oneDNN several times as long in it (5 x 5 ones, measured on a CPU with AVX512-BF16: 4 to 9 times).
-    """
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported()
-    else:
-        able = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        native = able and not any(
-            isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in tail.modules()
-        )  # fmt: skip
+def dtype(wanted: Precision, device: torch.device) -> torch.dtype:
+    """What the layers compute in, `auto` being bfloat16 where the device does; weights and steps are float32."""
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else processor.computes_bfloat16()
     return torch.bfloat16 if (native if wanted == "auto" else wanted == "bfloat16") else torch.float32
+
+
+class _InFloat32:
+    """Before a kind of layer: computes it in float32, whatever is computed in around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            found: Tensor = super().forward(x.float())  # type: ignore[misc]
+        return found
+
+
+def spare_depthwise(network: nn.Module) -> nn.Module:
+    """Leave depthwise convolutions out of bfloat16 on a CPU, in place.
+
+    OneDNN takes several times as long for their gradients in it (5 x 5 ones, measured on a CPU with AVX512-BF16: 4 to 9
+    times). With them in float32 a step of Lite0's end takes 0.7 of one that is all in float32.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            kind = type(module)
+            module.__class__ = type(kind.__name__, (_InFloat32, kind), {})
+    return network
 
 
 class Views:
@@ -174,6 +186,8 @@ class Tuner:
         """The tail's own copy, and a classifier whose weights are still to be found."""
         classifier = nn.Linear(tail.features, len(self._context.target.names))
         network = nn.Sequential(deepcopy(tail), classifier).requires_grad_(True)
+        if self._device.type == "cpu" and self._dtype == torch.bfloat16:
+            spare_depthwise(network)
         return network.to(self._device).to(memory_format=torch.channels_last)
 
     def _probe(self, network: nn.Sequential, X: Views, y: np.ndarray, rng: np.random.Generator) -> None:

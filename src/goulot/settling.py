@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from goulot import processor
 from goulot.backbones import Backbone
-from goulot.engine import Decoder, Engine, EngineParams, Record, cores
+from goulot.engine import Decoder, Engine, EngineParams, Record
 from goulot.errors import ParamsError
 from goulot.runtimes import Reader, Runtime, unavailable
 
@@ -49,7 +50,7 @@ def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, tr
     device = _device(params.device)
     if params.runtime != "auto":
         _check(params.runtime, device, params.dtype)
-    engine = Engine(device, "float32", params.batch or BATCH[device], params.threads or cores())
+    engine = Engine(device, "float32", params.batch or BATCH[device], params.threads or processor.cores())
     while True:
         try:
             settled, why = _Trial(backbone, trial, rows).settle(engine, params)
@@ -247,5 +248,4 @@ def _short(device: str) -> list[str]:
     """The 16-bit types that are fast on the device, the more exact one first."""
     if device == "cuda":
         return ["float16", "bfloat16"]
-    fast = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return ["bfloat16"] if fast else []
+    return ["bfloat16"] if processor.computes_bfloat16() else []

@@ -60,12 +60,12 @@ def _safe(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import torch
 
-    from goulot.engine import cores
+    from goulot import processor
 
     python = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Finding("python", good, python if good else f"{python}; goulot needs 3.11: make PYTHON=python3.11 install")
-    yield Finding("cores, memory", None, f"{cores()} cores, {psutil.virtual_memory().total / GIB:.0f} GiB")
+    yield Finding("cores, memory", None, f"{processor.cores()} cores, {psutil.virtual_memory().total / GIB:.0f} GiB")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if names:
         yield Finding("gpu", True, ", ".join(names))

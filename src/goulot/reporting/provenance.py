@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from goulot import layout, licences, params
+from goulot import layout, licences, params, processor
 from goulot.artifacts import file_sha256, read_json
 from goulot.reporting.costs import FAMILIES
 from goulot.reporting.page import Listing, Section, Table
@@ -116,15 +116,5 @@ def _revisions() -> Iterator[tuple[str, str]]:
 
 def _machine() -> Iterator[tuple[str, str]]:
     yield "system", platform.platform(terse=True)
-    yield "processor", f"{_processor()}, {psutil.cpu_count()} cores"
+    yield "processor", f"{processor.name()}, {psutil.cpu_count()} cores"
     yield "memory", f"{psutil.virtual_memory().total / 2**30:.1f} GiB"
-
-
-def _processor() -> str:
-    """As the kernel names it; elsewhere its kind."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -166,11 +166,12 @@ def _write_plots(known: Truth, result: blending.Nested) -> None:
     The calibration is that of the last class, of all labels together, or of all numbers together.
     """
     y, p, target = known.y, result.oof, known.target
+    confusion = pd.DataFrame(columns=["actual", "predicted"])  # DVC wants the file of labels and numbers as well
     if target.exclusive:
         labels = np.array(target.names)
-        table = pd.DataFrame({"actual": labels[y], "predicted": labels[result.guesses]})
-        write_table(layout.CONFUSION, table)
+        confusion = pd.DataFrame({"actual": labels[y], "predicted": labels[result.guesses]})
         y, p = y == len(target.names) - 1, p[:, -1]
+    write_table(layout.CONFUSION, confusion)
     if target.task == "multilabel":
         write_table(layout.BLEND_LABELS, _by_label(known, result))
     low, high = (p.min(), p.max()) if target.task == "regression" else (0.0, 1.0)

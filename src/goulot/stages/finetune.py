@@ -69,7 +69,7 @@ def run(params: Params, name: str) -> None:
     tail = tails.cut(backbone, recipe.tap, f"{where}.tap")
     whole = tails.cut(backbone, INPUT, f"{where}.whole") if recipe.whole else None
     rows, device = ledger.read(), finetuning.place(params.device)
-    dtype = finetuning.dtype(params.dtype, whole or tail, device)
+    dtype = finetuning.dtype(params.dtype, device)
     if recipe.class_weight and rows.truth.target.task == "regression":
         raise ParamsError(f"{where}.class_weight is for classes and labels, and the target is numbers; omit it")
     X = _views(recipe, backbone, rows.rows, params.threads)
