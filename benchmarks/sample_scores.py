@@ -56,7 +56,9 @@ def main() -> None:
                 seeds = jobs.map(lambda n: run_seed(folder / str(n), args.source, n, args.preset), range(args.seeds))
                 for seed, scores in enumerate(seeds):
                     rows.append(scores)
-                    print(f"seed {seed}: {_said(scores)} ({time.monotonic() - start:.0f} s)", flush=True)
+                    print(
+                        f"seed {seed}: {_said(scores)} ({time.monotonic() - start:.0f} s since the start)", flush=True
+                    )
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
         print(f"{metrics.METRICS[name].title}: {values.mean():.4f} +- {values.std(ddof=1):.4f}, {len(values)} {what}")

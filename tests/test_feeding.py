@@ -34,6 +34,7 @@ def kinds(tmp_path: Path) -> dict[str, Path]:
     files = {
         "plain": ("RGB", "jpg", {}), "gray": ("L", "jpg", {}), "progressive": ("RGB", "jpg", {"progressive": True}),
         "upright": ("RGB", "jpg", {"exif": upright}), "turned": ("RGB", "jpg", {"exif": exif}),
+        "said in XMP": ("RGB", "jpg", {"xmp": b'<x tiff:Orientation="6"/>'}),
         "ink": ("CMYK", "jpg", {}), "lossless": ("RGB", "png", {}),
     }  # fmt: skip
     for name, (mode, suffix, options) in files.items():
@@ -46,12 +47,14 @@ def backbone() -> Backbone:
     return load("tiny", BackboneParams(model="test_efficientnet", weights="random", input_size=96))
 
 
-def rows(backbone: Backbone, files: dict[str, Path], engine: Engine) -> dict[str, np.ndarray]:
+def rows(
+    backbone: Backbone, files: dict[str, Path], engine: Engine, views: list[View] = VIEWS
+) -> dict[str, np.ndarray]:
     """What the network would be shown, by image and view."""
     folder = next(iter(files.values())).parent
     packed = pd.DataFrame(pack(files.items(), folder, shard_bytes=1 << 20), columns=["image_id", "shard", "row"])
     jobs = [
-        Job(shard, row, image_id, VIEWS, [f"{image_id} {number}" for number in range(len(VIEWS))])
+        Job(shard, row, image_id, views, [f"{image_id} {number}" for number in range(len(views))])
         for image_id, shard, row in packed.itertuples(index=False)
     ]
     found = {}
@@ -61,10 +64,11 @@ def rows(backbone: Backbone, files: dict[str, Path], engine: Engine) -> dict[str
 
 
 def test_a_gpu_is_given_a_jpeg_that_it_would_show_otherwise(kinds: dict[str, Path]) -> None:
-    able = {name for name, path in kinds.items() if jpegs.plain(memoryview(path.read_bytes()))}
+    able = {name for name, path in kinds.items() if jpegs.size(memoryview(path.read_bytes()))}
     assert able == {"plain", "gray", "progressive", "upright"}
     cut = memoryview(kinds["upright"].read_bytes()[:40])
-    assert not jpegs.plain(cut)
+    assert not jpegs.size(cut)
+    assert jpegs.size(memoryview(kinds["plain"].read_bytes())) == 150 * 120
 
 
 @pytest.mark.parametrize(
@@ -72,8 +76,13 @@ def test_a_gpu_is_given_a_jpeg_that_it_would_show_otherwise(kinds: dict[str, Pat
     [Engine("cpu", "float32", 5, 2, resizer="torch"), Engine("cpu", "float32", 5, 2, resizer="torch", decoder="gpu")],
     ids=["torch resizes", "JPEGs are decoded together"],
 )
-def test_a_faster_way_shows_another_picture(backbone: Backbone, kinds: dict[str, Path], engine: Engine) -> None:
+def test_a_faster_way_shows_another_picture(
+    backbone: Backbone, kinds: dict[str, Path], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, real = [], jpegs.decode_jpeg
+    monkeypatch.setattr(jpegs, "decode_jpeg", lambda data, **how: decoded.extend(data) or real(data, **how))
     expected, found = (rows(backbone, kinds, one) for one in (Engine("cpu", "float32", 5, 2), engine))
+    assert len(decoded) == (4 if engine.decoder == "gpu" else 0)
     assert found.keys() == expected.keys()
     for name, picture in expected.items():
         assert np.abs(found[name] - picture).mean() < 0.5, name
@@ -107,10 +116,17 @@ def test_a_jpeg_that_only_pillow_reads_ends_the_run_or_changes_its_neighbours(
     assert all((found[name] == expected[name]).all() for name in expected if not name.startswith("gray"))
 
 
-def test_large_photographs_are_resized_all_at_once(kinds: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_photographs_are_decoded_all_at_once(kinds: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     monkeypatch.setattr(jpegs, "PIXELS", 2 * 150 * 120)
     data = [memoryview(kinds["plain"].read_bytes())] * 5
     found = jpegs.decode(data, lambda images: sizes.append(len(images)) or images, "cpu")
     assert sizes == [2, 2, 1]
     assert len(found) == 5
+
+
+def test_a_view_depends_on_which_others_are_wanted_beside_it(backbone: Backbone, kinds: dict[str, Path]) -> None:
+    engine = Engine("cpu", "float32", 5, 2, resizer="torch", decoder="gpu")
+    together, alone = (rows(backbone, kinds, engine, views) for views in (VIEWS, VIEWS[:1]))
+    assert len(alone) == len(kinds)
+    assert all((together[name] == picture).all() for name, picture in alone.items())

@@ -68,9 +68,10 @@ class Engine:
         return load(self.runtime, backbone, columns, device, self.dtype, self.batch, self.threads)
 
     def readers(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]]) -> list[Reader]:
-        """One for each device that shares the work: every GPU of the machine, or its processor."""
-        count = torch.cuda.device_count() if self.device == "cuda" else 1
-        return [self.reader(backbone, columns, gpu) for gpu in range(count)]
+        """One for each device that shares the work: every GPU like the first, since others round otherwise."""
+        gpus = range(torch.cuda.device_count() if self.device == "cuda" else 0)
+        alike = [gpu for gpu in gpus if torch.cuda.get_device_name(gpu) == torch.cuda.get_device_name(0)]
+        return [self.reader(backbone, columns, gpu) for gpu in alike or [0]]
 
     def halved(self, backbone: str) -> "Engine":
         """The same with half the batch, for a device that ran out of memory. Raises ParamsError at a single image."""

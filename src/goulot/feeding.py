@@ -120,23 +120,40 @@ def _ahead(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], depth: 
 
 def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbone: Backbone, engine: Engine,
             shards: Shards) -> Iterator[Decoded]:  # fmt: skip
-    """Map in order: JPEGs a batch at a time on the GPU, and by the workers what it cannot decode, turn or recolour."""
+    """JPEGs a batch at a time on the GPU, and by the workers what it cannot decode, crop or recolour.
+
+    Each view by itself, whichever others of its image are wanted beside it: a view must have one value.
+    """
     pending, quick = iter(jobs), backbone.preprocessing.quick()
     while some := list(islice(pending, engine.batch)):
-        able: dict[int, memoryview] = {}
-        for number, job in enumerate(some):
+        able: list[Job] = []
+        encoded: list[memoryview] = []
+        others: list[Future[Decoded]] = []
+        for job in some:
+            posed, changed = _parted(job)
             data = shards.encoded(job.shard, job.row, job.image_id)
-            if quick is not None and all(view.posed for view in job.views) and jpegs.plain(data):
-                able[number] = data
-        others = {number: workers.submit(work, job) for number, job in enumerate(some) if number not in able}
-        found = jpegs.decode(list(able.values()), quick, engine.device) if quick is not None else []
-        resized = dict(zip(able, found, strict=True))
-        for number, job in enumerate(some):
-            image = resized.get(number)
-            if image is not None:
-                yield job.names, [_posed(image, view) for view in job.views]
+            if quick is not None and posed.views and jpegs.size(data):
+                able.append(posed)
+                encoded.append(data)
             else:
-                yield others[number].result() if number in others else work(job)
+                changed = job
+            if changed.views:
+                others.append(workers.submit(work, changed))
+        images = jpegs.decode(encoded, quick, engine.device) if quick is not None else []
+        for job, image in zip(able, images, strict=True):
+            yield work(job) if image is None else (job.names, [_posed(image, view) for view in job.views])
+        for future in others:
+            yield future.result()
+
+
+def _parted(job: Job) -> tuple[Job, Job]:
+    """The views that are turned and flipped alone, and the others."""
+    posed, changed = ([i for i, view in enumerate(job.views) if view.posed is wanted] for wanted in (True, False))
+    first, second = (
+        job._replace(views=[job.views[i] for i in part], names=[job.names[i] for i in part])
+        for part in (posed, changed)
+    )
+    return first, second
 
 
 def _posed(image: Tensor, view: View) -> Tensor:

@@ -42,7 +42,11 @@ def place(wanted: Device) -> torch.device:
 
 def dtype(wanted: Precision, device: torch.device) -> torch.dtype:
     """What the layers compute in, `auto` being bfloat16 where the device does; weights and steps are float32."""
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else processor.computes_bfloat16()
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else processor.computes_bfloat16()
+    )
     return torch.bfloat16 if (native if wanted == "auto" else wanted == "bfloat16") else torch.float32
 
 

@@ -13,29 +13,44 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 HEAD = 2**16  # bytes in which a JPEG's header says what it has to say
-AT_ONCE = 64  # images that are decoded together ...
-PIXELS = 2**26  # ... and pixels that are resized together, so that large photographs do not fill the memory
+FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one pass or several
+SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
+AT_ONCE = 64  # images that are decoded together, and ...
+PIXELS = 2**26  # ... their pixels at most, so that large photographs do not fill the memory
 
 
-def plain(data: memoryview) -> bool:
-    """Whether these bytes are a JPEG that a GPU may decode."""
+def size(data: memoryview) -> int:
+    """The pixels of a JPEG that a GPU may decode, 0 for any other file.
+
+    It must be in 8 bits, gray or in the colours that JPEGs usually are in, and upright whoever says so.
+    """
     if bytes(data[:3]) != b"\xff\xd8\xff":
-        return False
-    head = bytes(data[:HEAD])
-    frame = next((head[at:] for at in _frames(head)), b"")
-    adobe, exif = head.find(b"Adobe\0"), head.find(b"Exif\0\0")
-    components = frame[9:10]
-    known = components == b"\1" or (components == b"\3" and (adobe < 0 or head[adobe + 11 : adobe + 12] == b"\1"))
-    return known and (exif < 0 or _upright(head[exif:]))
+        return 0
+    segments = list(_segments(bytes(data[:HEAD])))
+    frames = [content for marker, content in segments if marker in FRAMES]
+    notes = [content for marker, content in segments if marker == CAMERA]
+    if len(frames) != 1 or len(frames[0]) < 9 or segments[-1][0] != SCAN or not _usual(frames[0], segments):
+        return 0
+    exif = [note for note in notes if note.startswith(b"Exif\0\0")]
+    if len(exif) > 1 or any(b"tiff:Orientation" in note for note in notes) or not all(map(_upright, exif)):
+        return 0
+    return int.from_bytes(frames[0][1:3]) * int.from_bytes(frames[0][3:5])
 
 
-def _frames(head: bytes) -> Iterator[int]:
-    """Where the header's frame begins, 8-bit and coded by Huffman's way; nowhere where it is of another kind."""
-    at = 2
-    while at + 9 < len(head) and head[at] == 0xFF:
-        if head[at + 1] in (0xC0, 0xC1, 0xC2) and head[at + 4] == 8:
-            yield at
-        at += 2 + int.from_bytes(head[at + 2 : at + 4])
+def _segments(head: bytes) -> Iterator[tuple[int, bytes]]:
+    """The header's parts, marker and content, to the first scan of pixels."""
+    at, marker = 2, 0
+    while marker != SCAN and at + 4 <= len(head) and head[at] == 0xFF:
+        marker, end = head[at + 1], at + 2 + int.from_bytes(head[at + 2 : at + 4])
+        yield marker, head[at + 4 : end]
+        at = end
+
+
+def _usual(frame: bytes, segments: list[tuple[int, bytes]]) -> bool:
+    """Whether the frame is gray, or of brightness and two differences of colour."""
+    adobe = [content[11:12] for marker, content in segments if marker == ADOBE and content.startswith(b"Adobe")]
+    coloured = frame[5] == 3 and frame[6:15:3] != b"RGB" and all(transform == b"\1" for transform in adobe)
+    return frame[0] == 8 and (frame[5] == 1 or coloured)
 
 
 def _upright(data: bytes) -> bool:
@@ -53,15 +68,30 @@ def decode(encoded: Sequence[memoryview], resize: Callable[[Tensor], Tensor], de
     `resize` takes images of one size, uint8 (n, 3, H, W).
     """
     found: list[Tensor | None] = []
-    for start in range(0, len(encoded), AT_ONCE):
-        images = _read([torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in encoded[start:][:AT_ONCE]],
-                       device)  # fmt: skip
+    for piece in _pieces(encoded):
+        images = _read([torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in piece], device)
         found += _resized(images, resize)
     return found
 
 
+def _pieces(encoded: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+    piece: list[memoryview] = []
+    pixels = 0
+    for data in encoded:
+        if piece and (len(piece) == AT_ONCE or pixels + size(data) > PIXELS):
+            yield piece
+            piece, pixels = [], 0
+        piece.append(data)
+        pixels += size(data)
+    if piece:
+        yield piece
+
+
 def _read(encoded: list[Tensor], device: str) -> list[Tensor | None]:
     """Together, or one by one where one of them cannot be read: an image's pixels must not depend on its neighbours."""
+    if device != "cpu":
+        # NvJPEG writes on a stream of its own, into memory that what is still to be done on this one may be reading.
+        torch.cuda.current_stream().synchronize()
     try:
         with warnings.catch_warnings(action="ignore"):  # of its successor, a package of its own
             return list(decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device))
@@ -80,10 +110,8 @@ def _resized(images: list[Tensor | None], resize: Callable[[Tensor], Tensor]) ->
         if image is not None:
             alike.setdefault(image.shape, []).append(number)
     found: list[Tensor | None] = [None] * len(images)
-    for shape, numbers in alike.items():
-        step = max(1, PIXELS // (shape[1] * shape[2]))
-        for some in (numbers[at : at + step] for at in range(0, len(numbers), step)):
-            stacked = torch.stack([image for number in some if (image := images[number]) is not None])
-            for number, row in zip(some, resize(stacked).permute(0, 2, 3, 1), strict=True):
-                found[number] = row
+    for numbers in alike.values():
+        stacked = torch.stack([image for number in numbers if (image := images[number]) is not None])
+        for number, row in zip(numbers, resize(stacked).permute(0, 2, 3, 1), strict=True):
+            found[number] = row
     return found

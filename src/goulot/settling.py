@@ -39,7 +39,7 @@ Images = Callable[[Engine], Tensor]  # a batch of the network's input, uint8 (n,
 def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, trial: Images) -> Engine:
     """The engine that `params` asks for: as it was written down, else by a trial that is written down.
 
-    Raises ParamsError for what this machine
+    `trial` makes the first rows as an engine takes them. Raises ParamsError for what this machine
     lacks. Where the memory does not suffice the batch is halved.
     """
     if (found := kept.read()) is not None:
@@ -68,7 +68,8 @@ def _say(backbone: str, engine: Engine, why: Mapping[str, Any]) -> None:
     about = why.get("trial", {}).get(_name(engine))
     if about is None or engine.dtype == "float32":
         return
-    level = logging.INFO if about["least_cosine"] >= AGREES else logging.WARNING
+    enough = DECODES if engine.decoder == "gpu" else AGREES
+    level = logging.INFO if about["least_cosine"] >= enough else logging.WARNING
     log.log(
         level, "%s: in %s the least cosine similarity of a pooled tap to float32 is %.5f (%s)%s", backbone,
         engine.dtype, about["least_cosine"], about["column"],
@@ -127,7 +128,7 @@ class _Trial:
     def _decoder(self, engine: Engine, plain: Engine) -> Decoder:
         """A GPU decodes JPEGs itself where the processor's threads would hold up its forward pass, and it is faster."""
         other = replace(engine, decoder="gpu")
-        if engine.device != "cuda" or engine.dtype == "float32":
+        if engine.device != "cuda" or engine.dtype == "float32" or self._backbone.preprocessing.quick() is None:
             return "threads"
         try:
             threads, gpu = (min(_seconds(self._pixels, one) for _ in range(TRIES)) for one in (engine, other))
