@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from goulot import features, layout, ranking, truth
 from goulot.artifacts import sweep, write_json, write_table
@@ -28,6 +29,7 @@ class Params(Section):
     )
     max_bytes: int | None = Field(None, ge=1, description="of the stack, an image and view; empty means no limit")
     max_multiply_adds: int | None = Field(None, ge=1, description="largest sum over the networks; empty means no limit")
+    threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
 
     @property
     def budget(self) -> ranking.Budget:
@@ -47,13 +49,14 @@ def run(params: Params) -> None:
         raise ParamsError("no network of extract.backbones keeps a vector; give one of them taps, or leave taps out")
     pairs = list(zip(columns["backbone"], columns["column"], strict=True))
     scores, others, sketches = [], [], []
-    for pair in track(pairs, total=len(pairs), unit="columns", label="rank"):
-        X = reader.read([pair])
-        scores.append(ranking.probe(X, known.y, known.fold, known.target, alpha=params.alpha))
-        others.append(ranking.beside(X, known.y, known.fold, known.target))
-        sketches.append(ranking.sketch(X))
-    table = columns.join(pd.DataFrame(scores)).join(pd.DataFrame(others))
-    table["redundancy"] = ranking.redundancy(sketches, table[ranking.ALL].tolist())
+    with threadpool_limits(params.threads):
+        for pair in track(pairs, total=len(pairs), unit="columns", label="rank"):
+            X = reader.read([pair])
+            scores.append(ranking.probe(X, known.y, known.fold, known.target, alpha=params.alpha))
+            others.append(ranking.beside(X, known.y, known.fold, known.target))
+            sketches.append(ranking.sketch(X))
+        table = columns.join(pd.DataFrame(scores)).join(pd.DataFrame(others))
+        table["redundancy"] = ranking.redundancy(sketches, table[ranking.ALL].tolist())
     choice = _chosen(params, table, list(scores[0]))
     if not all(choice.values()):
         raise ParamsError(
