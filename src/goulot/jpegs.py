@@ -78,11 +78,12 @@ def _pieces(encoded: Sequence[memoryview]) -> Iterator[list[memoryview]]:
     piece: list[memoryview] = []
     pixels = 0
     for data in encoded:
-        if piece and (len(piece) == AT_ONCE or pixels + size(data) > PIXELS):
+        own = size(data)
+        if piece and (len(piece) == AT_ONCE or pixels + own > PIXELS):
             yield piece
             piece, pixels = [], 0
         piece.append(data)
-        pixels += size(data)
+        pixels += own
     if piece:
         yield piece
 
