@@ -119,7 +119,7 @@ def test_a_jpeg_that_only_pillow_reads_ends_the_run_or_changes_its_neighbours(
 def test_large_photographs_are_decoded_all_at_once(kinds: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     monkeypatch.setattr(jpegs, "PIXELS", 2 * 150 * 120)
-    data = [memoryview(kinds["plain"].read_bytes())] * 5
+    data = [jpegs.opened(memoryview(kinds["plain"].read_bytes()))] * 5
     found = jpegs.decode(data, lambda images: sizes.append(len(images)) or images, "cpu")
     assert sizes == [2, 2, 1]
     assert len(found) == 5

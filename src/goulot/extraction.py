@@ -4,11 +4,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, astuple, dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,8 @@ from goulot.taps import Tap
 
 log = logging.getLogger("goulot")
 
-SHARD_ROWS = 1024  # what a killed run computes again at most ...
-SHARD_BYTES = 64 * 2**20  # ... and the memory that maps take before they are written
+SHARD_ROWS = 1024  # of which a killed run computes two shards again at most ...
+SHARD_BYTES = 64 * 2**20  # ... and which take so much memory each before they are written
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,8 @@ def extract(backbone: Backbone, engine: Engine, kept: Record, shards: Shards, pl
 
 def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFrame, parts: dict[str, Store],
              wanted: Wanted) -> float | None:  # fmt: skip
-    writers = [
-        Writer(store, store.missing(plan["name"].tolist(), wanted.parts()[part])) for part, store in parts.items()
-    ]
+    names, columns = plan["name"].tolist(), wanted.parts()
+    writers = [Writer(store, store.missing(names, columns[part])) for part, store in parts.items()]
     missing = set().union(*(writer.rows() for writer in writers))
     log.info(
         "%s: %s of %s rows to compute, %s", backbone.name, f"{len(missing):,}", f"{len(plan):,}", engine
@@ -113,17 +113,18 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
     readers = engine.readers(backbone, wanted.columns())
     start = time.monotonic()
     batches = feeding.batches(backbone, engine, shards, feeding.jobs(plan, missing))
-    for names, outputs in track(
-        _forward(readers, engine, batches),
-        total=-(-len(missing) // engine.batch),
-        unit="batches",
-        label=f"extract {backbone.name}",
-    ):
-        taken = wanted.take(outputs, len(names), backbone.name)
+    with ExitStack() as stack:
         for writer in writers:
-            writer.add(names, taken)
-    for writer in writers:
-        writer.flush()
+            stack.enter_context(writer)
+        for names, outputs in track(
+            _forward(readers, engine, batches),
+            total=-(-len(missing) // engine.batch),
+            unit="batches",
+            label=f"extract {backbone.name}",
+        ):
+            taken = wanted.take(outputs, len(names), backbone.name)
+            for writer in writers:
+                writer.add(names, taken)
     seconds = time.monotonic() - start
     speed = len(missing) / max(seconds, 1e-9)
     log.info("extracted %s: %s rows in %.0f s (%.0f rows/s)", backbone.name, f"{len(missing):,}", seconds, speed)
@@ -131,13 +132,27 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
 
 
 class Writer:
-    """Gathers rows of one part of the store and writes them a shard at a time; keeps what is missing, no more."""
+    """Gathers rows of one part of the store and keeps what is missing, no more.
+
+    It writes a shard at a time, in a thread, so that a GPU need not wait; at the end of its context all are written.
+    """
 
     def __init__(self, store: Store, missing: dict[str, set[str]]) -> None:
         self._store, self._missing = store, missing
         distinct = list({id(rows): rows for rows in missing.values()}.values())
         self._lacking = distinct[0] if len(distinct) == 1 else set().union(*distinct)
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self._clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._thread:
+            if error is None:
+                self._flush()
+                self._wait()
 
     def rows(self) -> set[str]:
         """The rows that lack a column."""
@@ -151,12 +166,20 @@ class Writer:
             batches.append(values)
             self._bytes += values.nbytes if isinstance(values, np.ndarray) else sum(map(len, values))
         if len(self._names) >= SHARD_ROWS or self._bytes >= SHARD_BYTES:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Write what was gathered: the rows that lack a column, and the columns that any of them lacks."""
-        names, batches = self._names, self._batches
+    def _flush(self) -> None:
+        self._wait()
+        self._writing = self._thread.submit(self._write, self._names, self._batches)
         self._clear()
+
+    def _wait(self) -> None:
+        """For the shard before, whose errors are raised here: one is written while the next is gathered, no more."""
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, names: list[str], batches: dict[str, list[Any]]) -> None:
+        """Write what was gathered: the rows that lack a column, and the columns that any of them lacks."""
         lacking = self.rows()
         keep = [i for i, name in enumerate(names) if name in lacking]
         kept = [names[i] for i in keep]

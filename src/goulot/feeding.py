@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,9 @@ from goulot.augmentation import View, after_resize, before_resize, views_of
 from goulot.backbones import Backbone
 from goulot.engine import Engine
 from goulot.images import Shards
+from goulot.jpegs import Jpeg
 
+PLANNED = 4096  # images whose jobs are made together
 BURST = 8  # batches that are decoded before the forward pass on a CPU
 AHEAD = 2  # batches that are ready before a GPU asks for them
 
@@ -34,14 +36,23 @@ class Job(NamedTuple):
 Batch = tuple[list[str], Tensor]
 Decoded = tuple[list[str], list[np.ndarray] | list[Tensor]]
 Work = Callable[[Job], Decoded]
+ItemT = TypeVar("ItemT")
+FoundT = TypeVar("FoundT")
 
 
 def jobs(plan: pd.DataFrame, missing: set[str]) -> Iterator[Job]:
-    """The images with rows to compute; made one by one, since a competition may have very many."""
+    """The images with rows to compute; made some at a time, since a competition may have very many."""
     todo = plan[plan["name"].isin(missing)].drop_duplicates("name")
-    for image_id, rows in todo.groupby("image_id", sort=False):
-        first = rows.iloc[0]
-        yield Job(first["shard"], int(first["row"]), str(image_id), views_of(rows), rows["name"].tolist())
+    image = pd.factorize(todo["image_id"])[0]
+    order = np.argsort(image, kind="stable")
+    starts = np.append(np.flatnonzero(np.diff(image[order], prepend=-1)), len(todo))
+    for number in range(0, len(starts) - 1, PLANNED):
+        bounds = starts[number : number + PLANNED + 1]
+        rows = todo.iloc[order[bounds[0] : bounds[-1]]]
+        shards, places, ids, names = (rows[column].tolist() for column in ("shard", "row", "image_id", "name"))
+        views = views_of(rows)
+        for first, end in pairwise((bounds - bounds[0]).tolist()):
+            yield Job(shards[first], places[first], ids[first], views[first:end], names[first:end])
 
 
 def batches(backbone: Backbone, engine: Engine, shards: Shards, jobs: Iterable[Job]) -> Iterator[Batch]:
@@ -102,17 +113,18 @@ def _bursts(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], depth:
     yield from list(workers.map(work, burst))
 
 
-def _ahead(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], depth: int) -> Iterator[Decoded]:
+def _ahead(workers: ThreadPoolExecutor, work: Callable[[ItemT], FoundT], items: Iterable[ItemT], depth: int
+           ) -> Iterator[FoundT]:  # fmt: skip
     """Map in order like Executor.map, but at most `depth` results wait in memory."""
-    waiting: deque[Future[Decoded]] = deque()
-    pending = iter(jobs)
+    waiting: deque[Future[FoundT]] = deque()
+    pending = iter(items)
     try:
-        for job in islice(pending, depth):
-            waiting.append(workers.submit(work, job))
+        for item in islice(pending, depth):
+            waiting.append(workers.submit(work, item))
         while waiting:
             yield waiting.popleft().result()
-            for job in islice(pending, 1):
-                waiting.append(workers.submit(work, job))
+            for item in islice(pending, 1):
+                waiting.append(workers.submit(work, item))
     finally:
         for future in waiting:
             future.cancel()
@@ -120,27 +132,27 @@ def _ahead(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], depth: 
 
 def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbone: Backbone, engine: Engine,
             shards: Shards) -> Iterator[Decoded]:  # fmt: skip
-    """JPEGs a batch at a time on the GPU, and by the workers what it cannot decode, crop or recolour.
+    """JPEGs many at a time on the GPU, their files read ahead; by the workers what it cannot decode, crop or recolour.
 
     Each view by itself, whichever others of its image are wanted beside it: a view must have one value.
     """
     pending, quick = iter(jobs), backbone.preprocessing.quick()
-    while some := list(islice(pending, engine.batch)):
-        able: list[Job] = []
-        encoded: list[memoryview] = []
-        others: list[Future[Decoded]] = []
+
+    def opened(some: list[Job]) -> list[tuple[Job, Job, Jpeg | None]]:
+        found = []
         for job in some:
             posed, changed = _parted(job)
-            data = shards.encoded(job.shard, job.row, job.image_id)
-            if quick is not None and posed.views and jpegs.size(data):
-                able.append(posed)
-                encoded.append(data)
-            else:
-                changed = job
-            if changed.views:
-                others.append(workers.submit(work, changed))
-        images = jpegs.decode(encoded, quick, engine.device) if quick is not None else []
-        for job, image in zip(able, images, strict=True):
+            able = posed.views and quick is not None
+            jpeg = jpegs.opened(shards.encoded(job.shard, job.row, job.image_id)) if able else None
+            found.append((posed, changed if jpeg else job, jpeg))
+        return found
+
+    pieces = iter(lambda: list(islice(pending, jpegs.AT_ONCE)), [])
+    for piece in _ahead(workers, opened, pieces, max(AHEAD, AHEAD * engine.batch // jpegs.AT_ONCE)):
+        others = [workers.submit(work, changed) for _, changed, _ in piece if changed.views]
+        able = [(posed, jpeg) for posed, _, jpeg in piece if jpeg]
+        images = jpegs.decode([jpeg for _, jpeg in able], quick, engine.device) if quick is not None else []
+        for (job, _), image in zip(able, images, strict=True):
             yield work(job) if image is None else (job.names, [_posed(image, view) for view in job.views])
         for future in others:
             yield future.result()
@@ -158,7 +170,7 @@ def _parted(job: Job) -> tuple[Job, Job]:
 
 def _posed(image: Tensor, view: View) -> Tensor:
     """What `after_resize` does, on the GPU."""
-    turned = torch.rot90(image, view.quarter_turns)
+    turned = torch.rot90(image, view.quarter_turns) if view.quarter_turns else image
     return turned.flip(1) if view.flip else turned
 
 

@@ -6,6 +6,7 @@ JPEG at all is left to Pillow.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import ExifTags, Image
@@ -17,6 +18,19 @@ FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one
 SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
 AT_ONCE = 64  # images that are decoded together, and ...
 PIXELS = 2**26  # ... their pixels at most, so that large photographs do not fill the memory
+
+
+class Jpeg(NamedTuple):
+    """A file that a GPU may decode, uint8, and how many pixels it has."""
+
+    data: Tensor
+    pixels: int
+
+
+def opened(data: memoryview) -> Jpeg | None:
+    """A copy of the file in memory, where a GPU may decode it."""
+    pixels = size(data)
+    return Jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), pixels) if pixels else None
 
 
 def size(data: memoryview) -> int:
@@ -62,28 +76,26 @@ def _upright(data: bytes) -> bool:
         return False
 
 
-def decode(encoded: Sequence[memoryview], resize: Callable[[Tensor], Tensor], device: str) -> list[Tensor | None]:
+def decode(encoded: Sequence[Jpeg], resize: Callable[[Tensor], Tensor], device: str) -> list[Tensor | None]:
     """Each JPEG as a network's input, uint8 (H, W, 3) on the device; None for what cannot be decoded there.
 
     `resize` takes images of one size, uint8 (n, 3, H, W).
     """
     found: list[Tensor | None] = []
     for piece in _pieces(encoded):
-        images = _read([torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in piece], device)
-        found += _resized(images, resize)
+        found += _resized(_read([jpeg.data for jpeg in piece], device), resize)
     return found
 
 
-def _pieces(encoded: Sequence[memoryview]) -> Iterator[list[memoryview]]:
-    piece: list[memoryview] = []
+def _pieces(encoded: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
+    piece: list[Jpeg] = []
     pixels = 0
-    for data in encoded:
-        own = size(data)
-        if piece and (len(piece) == AT_ONCE or pixels + own > PIXELS):
+    for jpeg in encoded:
+        if piece and (len(piece) == AT_ONCE or pixels + jpeg.pixels > PIXELS):
             yield piece
             piece, pixels = [], 0
-        piece.append(data)
-        pixels += own
+        piece.append(jpeg)
+        pixels += jpeg.pixels
     if piece:
         yield piece
 

@@ -3,8 +3,9 @@
 One folder a key (weights, preprocessing, engine) and part (all pooled vectors, or the maps of one depth); in it,
 shards of rows. A row is named by the digest of an image's content and a view's parameters. A shard is an Arrow file
 whose name is the hash of its bytes: it appears whole or not at all, and a changed byte shows. Killing a run loses at
-most the shard it was computing. `extract` assembles its vectors from here in the order of the plan, so that their
-bytes do not depend on the store's history; maps, which are large, stay here alone and are read by name.
+most the shard it was computing and the one it was writing. `extract` assembles its vectors from here in the order of
+the plan, so that their bytes do not depend on the store's history; maps, which are large, stay here alone and are
+read by name.
 """
 
 import logging
