@@ -116,6 +116,20 @@ def test_a_jpeg_that_only_pillow_reads_ends_the_run_or_changes_its_neighbours(
     assert all((found[name] == expected[name]).all() for name in expected if not name.startswith("gray"))
 
 
+def test_a_full_gpu_is_taken_for_a_jpeg_that_it_cannot_read(
+    kinds: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(encoded: list, **settings: object) -> list:
+        raise RuntimeError("status 5")
+
+    monkeypatch.setattr(jpegs, "decode_jpeg", fails)
+    data = [jpegs.opened(memoryview(kinds["plain"].read_bytes()))] * 2
+    assert jpegs.decode(data, lambda images: images, "cpu") == [None, None]
+    monkeypatch.setattr(jpegs, "_full", lambda device: True)
+    with pytest.raises(torch.OutOfMemoryError, match="status 5"):
+        jpegs.decode(data, lambda images: images, "cpu")
+
+
 def test_large_photographs_are_decoded_all_at_once(kinds: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     monkeypatch.setattr(jpegs, "PIXELS", 2 * 150 * 120)

@@ -376,6 +376,20 @@ def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, mo
     assert not states.exists()
 
 
+def test_several_gpus_train_something_else_than_one_or_a_fold_is_trained_twice(
+    mapped: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped.run("finetune mine")
+    folder = layout.finetuned("mine")
+    alone = {path.name: path.read_bytes() for path in folder.iterdir()}
+    written: list[str] = []
+    monkeypatch.setattr(Checkpoints, "write", lambda self, name, state: written.append(name))
+    monkeypatch.setattr(finetuning, "count", lambda device: 2)
+    mapped.run("finetune mine")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == alone
+    assert not written, "the processes' networks are not taken up"
+
+
 def test_a_state_of_something_else_is_taken_up(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoints, "clear", lambda self: None)
     mapped.set("finetune.networks.mine.epochs", 1)

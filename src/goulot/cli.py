@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from goulot import progress
 from goulot.errors import GoulotError
 
 STAGES = {
@@ -41,8 +42,7 @@ app = typer.Typer(
 @app.callback()
 def options(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
     """Set up logging for the command that follows."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
-    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    progress.show(logging.DEBUG if debug else logging.INFO)
 
 
 def run() -> None:

@@ -40,6 +40,11 @@ def place(wanted: Device) -> torch.device:
     return torch.device("cuda" if found and wanted != "cpu" else "cpu")
 
 
+def count(device: torch.device) -> int:
+    """How many devices of that kind can train side by side: folds need nothing of each other."""
+    return torch.cuda.device_count() if device.type == "cuda" else 1
+
+
 def dtype(wanted: Precision, device: torch.device) -> torch.dtype:
     """What the layers compute in, `auto` being bfloat16 where the device does; weights and steps are float32."""
     native = (

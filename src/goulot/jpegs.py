@@ -18,6 +18,7 @@ FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one
 SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
 AT_ONCE = 64  # images that are decoded together, and ...
 PIXELS = 2**26  # ... their pixels at most, so that large photographs do not fill the memory
+FULL = 2**28  # bytes left of a GPU's memory below which nvJPEG, which says no more than that it failed, lacked them
 
 
 class Jpeg(NamedTuple):
@@ -110,10 +111,18 @@ def _read(encoded: list[Tensor], device: str) -> list[Tensor | None]:
             return list(decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device))
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if device != "cpu":
+            torch.cuda.empty_cache()  # what torch keeps for itself nvJPEG cannot have
         if len(encoded) == 1:
+            if _full(device):
+                raise torch.OutOfMemoryError(str(error)) from error
             return [None]
         return [image for one in encoded for image in _read([one], device)]
+
+
+def _full(device: str) -> bool:
+    return device != "cpu" and torch.cuda.mem_get_info()[0] < FULL
 
 
 def _resized(images: list[Tensor | None], resize: Callable[[Tensor], Tensor]) -> list[Tensor | None]:

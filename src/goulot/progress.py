@@ -16,6 +16,12 @@ log = logging.getLogger("goulot")
 LINE_EVERY_S = 15.0
 
 
+def show(level: int) -> None:
+    """Send what goulot logs from that level on to stderr, in this process."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    log.setLevel(level)
+
+
 def track(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:
     """Yield the items, showing how many of `total` are done, the rate and the time left."""
     if sys.stderr.isatty():

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 from threadpoolctl import threadpool_limits
+from torch.multiprocessing.spawn import spawn
 
 from goulot import (
     augmentation,
@@ -24,6 +26,7 @@ from goulot import (
     ledger,
     pixels,
     probes,
+    progress,
     stepping,
     tails,
     training,
@@ -31,6 +34,7 @@ from goulot import (
 from goulot.artifacts import digest, file_sha256, read_json, read_table, write_table
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
+from goulot.crossfit import Predictions
 from goulot.errors import ArtifactError, ParamsError, choices
 from goulot.features import Maps
 from goulot.finetuning import Device, Precision, Tuner, Views
@@ -62,36 +66,72 @@ def run(params: Params, name: str) -> None:
     """Write `data/finetune/<name>/`: what `learn` writes, the losses by epoch among it, and attention.parquet."""
     if name not in params.networks:
         raise ParamsError(choices("network", name, params.networks, "finetune.networks has"))
-    recipe, start = params.networks[name], time.monotonic()
-    folder = layout.finetuned(name)
+    start, folder = time.monotonic(), layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
-    backbone, where = _backbone(recipe, name), f"finetune.networks.{name}"
-    tail = tails.cut(backbone, recipe.tap, f"{where}.tap")
-    whole = tails.cut(backbone, INPUT, f"{where}.whole") if recipe.whole else None
-    rows, device = ledger.read(), finetuning.place(params.device)
-    dtype = finetuning.dtype(params.dtype, device)
-    if recipe.class_weight and rows.truth.target.task == "regression":
-        raise ParamsError(f"{where}.class_weight is for classes and labels, and the target is numbers; omit it")
-    X = _views(recipe, backbone, rows.rows, params.threads)
-    kept = Checkpoints(layout.checkpoints(name), _key(params, recipe, f"{dtype} on {device}"))
-    made: dict[int, Tuner] = {}
+    work = _Work(params, name)
+    if (many := min(finetuning.count(work.device), len(work.rows.folds))) > 1:
+        log.info("fine-tune %s: %d folds at a time, one a GPU", name, many)
+        spawn(_train, (params, name, many), nprocs=many)  # type: ignore[no-untyped-call]
+    predictions = work.cross_fit(work.rows.folds)
+    attention = work.attention()
+    scores = crossfit.write(folder, work.rows, predictions)
+    if attention is not None:
+        write_table(layout.attention(name), attention)
+    work.kept.clear()
+    log.info(
+        "fine-tuned %s in %s on %s and %.0f s: %s", name, work.dtype, work.device, time.monotonic() - start, scores
+    )
 
-    def make(context: Context) -> Tuner:
-        fold = context.seed - params.seed
-        made[fold] = Tuner(recipe, tail, context, device=device, dtype=dtype, checkpoints=kept,
-                           label=f"finetune {name}, fold {fold}", whole=whole)  # fmt: skip
-        return made[fold]
 
-    with threadpool_limits(params.threads):
-        predictions = crossfit.cross_fit(
-            make, rows, lambda _fold: X, folds=rows.folds, seed=params.seed, threads=params.threads, watch=True
+def _train(number: int, params: Params, name: str, many: int) -> None:
+    """In a process of its own: train every `many`th fold's networks on GPU `number`; they wait as checkpoints."""
+    progress.show(logging.INFO)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number)
+    work = _Work(params, name)
+    work.cross_fit(work.rows.folds[number::many])
+
+
+class _Work:
+    """A network, what it is trained on, and the estimators that were made for the folds."""
+
+    def __init__(self, params: Params, name: str) -> None:
+        self._params, self._name, self._recipe = params, name, params.networks[name]
+        backbone, where = _backbone(self._recipe, name), f"finetune.networks.{name}"
+        self._tail = tails.cut(backbone, self._recipe.tap, f"{where}.tap")
+        self._whole = tails.cut(backbone, INPUT, f"{where}.whole") if self._recipe.whole else None
+        self.rows, self.device = ledger.read(), finetuning.place(params.device)
+        self.dtype = finetuning.dtype(params.dtype, self.device)
+        if self._recipe.class_weight and self.rows.truth.target.task == "regression":
+            raise ParamsError(f"{where}.class_weight is for classes and labels, and the target is numbers; omit it")
+        self._X = _views(self._recipe, backbone, self.rows.rows, params.threads)
+        key = _key(params, self._recipe, f"{self.dtype} on {self.device}")
+        self.kept = Checkpoints(layout.checkpoints(name), key)
+        self._made: dict[int, Tuner] = {}
+
+    def cross_fit(self, folds: Sequence[int]) -> Predictions:
+        """Train the folds' networks, or take up what is left of them; predict."""
+        params = self._params
+        with threadpool_limits(params.threads):
+            return crossfit.cross_fit(
+                self._make, self.rows, lambda _fold: self._X, folds=folds, seed=params.seed, threads=params.threads,
+                watch=True,
+            )  # fmt: skip
+
+    def attention(self) -> pd.DataFrame | None:
+        """Of the images as they are: image_id, height, width and the map in bytes, row by row."""
+        with threadpool_limits(self._params.threads):
+            tables = [_attention(made, self.rows.rows, fold, self._X) for fold, made in sorted(self._made.items())]
+        found = [table for table in tables if table is not None]
+        return pd.concat(found) if found else None
+
+    def _make(self, context: Context) -> Tuner:
+        fold = context.seed - self._params.seed
+        self._made[fold] = Tuner(
+            self._recipe, self._tail, context, device=self.device, dtype=self.dtype, checkpoints=self.kept,
+            label=f"finetune {self._name}, fold {fold}", whole=self._whole,
         )  # fmt: skip
-        attention = [_attention(tuner, rows.rows, fold, X) for fold, tuner in sorted(made.items())]
-    scores = crossfit.write(folder, rows, predictions)
-    if found := [table for table in attention if table is not None]:
-        write_table(layout.attention(name), pd.concat(found))
-    kept.clear()
-    log.info("fine-tuned %s in %s on %s and %.0f s: %s", name, dtype, device, time.monotonic() - start, scores)
+        return self._made[fold]
 
 
 def _views(recipe: Recipe, backbone: Backbone, rows: pd.DataFrame, threads: int) -> Views:
