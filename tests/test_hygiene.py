@@ -465,8 +465,41 @@ def test_a_way_to_blend_that_was_asked_for_is_passed_over_or_stackers_learn_of_v
     )
     asked = blending.Recipe(methods=["logistic"])
     assert blending.Aim(metric, many, asked).methods == ["logistic"]
-    assert list(blending.Aim(metric, many, blending.Recipe()).methods) == ["greedy"]
-    assert list(blending.Aim(metric, few, blending.Recipe()).methods) == ["greedy", "logistic", "lightgbm"]
+    assert list(blending.Aim(metric, many, blending.Recipe()).methods) == ["mean", "greedy"]
+    assert list(blending.Aim(metric, few, blending.Recipe()).methods) == ["mean", "greedy", "logistic", "lightgbm"]
+
+
+def test_what_gains_by_luck_is_taken_or_what_gains_in_every_fold_is_not() -> None:
+    losses = {"mean": 0.42, "greedy": 0.41, "logistic": 0.40}
+    plain = np.array([0.3, 0.5, 0.6, 0.4, 0.3])
+    lucky = plain - (0.3, -0.1, 0.1, -0.1, -0.1)
+    assert blending._simplest(losses, {"mean": plain, "greedy": plain + 0.1, "logistic": lucky}) == "mean"
+    assert blending._simplest(losses, {"mean": plain, "greedy": plain, "logistic": plain - 0.02}) == "logistic"
+    assert blending._simplest(losses, {"mean": plain + np.inf, "greedy": plain, "logistic": lucky}) == "greedy"
+    one_sided = {"mean": plain + np.nan, "greedy": plain + np.nan, "logistic": lucky}  # no ROC AUC of a single class
+    assert blending._simplest(losses, one_sided) == "logistic"
+
+
+def test_the_mean_is_not_of_the_members_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    y, members = rng.integers(0, 2, 90), rng.dirichlet((1, 1), size=(3, 90))
+    aim = blending.Aim(
+        metrics.find("roc_auc"), Target("binary", ["0", "1"]), blending.Recipe(methods=["mean"], threads=1)
+    )
+    blend = blending.fit(members, y, np.arange(90) % 3, aim)
+    assert np.allclose(blend.weights, 1 / 3)
+    assert np.allclose(blend.of(members), members.mean(0))
+
+
+@pytest.mark.parametrize("method", ["mean", "greedy", "logistic", "lightgbm"])
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_no_test_images_end_the_blend(kind: Task, method: blending.Method) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 90) if kind == "binary" else rng.normal(size=(90, 2))
+    members = rng.dirichlet((1, 1), size=(3, 90))
+    recipe = blending.Recipe(methods=[method], rounds=3, bags=1, threads=1)
+    aim = blending.Aim(metrics.find("log_loss" if kind == "binary" else "rmse"), Target(kind, ["0", "1"]), recipe)
+    assert blending.fit(members, y, np.arange(90) % 3, aim).of(members[:, :0]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])

@@ -3,11 +3,11 @@
 Greedy selection with replacement: Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of
 models", ICML 2004: add, again and again, the member whose addition improves the metric most; a member's weight is how
 often it was taken. Bagged (Caruana, Munson and Niculescu-Mizil, "Getting the most out of ensemble selection", ICDM
-2006) it is the mean over resampled rows. Its rivals are stackers (Wolpert 1992): a learner fitted on the members'
-predictions.
+2006) it is the mean over resampled rows. Its rivals are the plain mean, which learns nothing and so cannot learn what
+holds in some folds alone, and stackers (Wolpert 1992): a learner fitted on the members' predictions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -23,7 +23,7 @@ from goulot.params import Section
 from goulot.progress import track
 from goulot.targets import Target
 
-Method = Literal["greedy", "logistic", "lightgbm"]
+Method = Literal["mean", "greedy", "logistic", "lightgbm"]  # the simplest first
 
 BAG = 5000  # rows of a bag at most
 NOTHING = 1e-4  # share of the loss by which a member that is kept lowers it at least
@@ -42,7 +42,7 @@ class Recipe(Section):
     methods: list[Method] | None = Field(
         None,
         min_length=1,
-        description="rivals, of which cross-validation chooses one; empty means all, of many names greedy",
+        description="rivals, of which cross-validation chooses one; empty means all, of many names mean and greedy",
     )
     rounds: int = Field(30, ge=1, le=1000, description="members that greedy selection takes, with replacement")
     bags: int = Field(10, ge=0, le=1000, description="resamplings of the rows it is the mean of; 0: all rows, once")
@@ -83,6 +83,11 @@ class Nested:
         """The score turned so that less is better; infinite where it is not defined."""
         return metric.loss(y, self.guesses if metric.decides else self.oof)
 
+    def by_fold(self, metric: Metric, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """The loss of each fold's rows, float (folds,)."""
+        given = self.guesses if metric.decides else self.oof
+        return np.array([metric.loss(y[fold == held], given[fold == held]) for held in np.unique(fold)])
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -94,17 +99,20 @@ class Aim:
 
     @property
     def methods(self) -> Sequence[Method]:
-        """The methods that are tried: those asked for, else all, but of many names greedy selection alone."""
+        """The methods that are tried, the simplest first: those asked for, else all, but of many names no stackers."""
         every: tuple[Method, ...] = get_args(Method)
-        return self.recipe.methods or (every if len(self.target.names) <= MOST_NAMES else every[:1])
+        wanted = self.recipe.methods or (every if len(self.target.names) <= MOST_NAMES else every[:2])
+        return sorted(wanted, key=every.index)
 
 
 def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend:
-    """The blend by the method that cross-validation over these rows' folds finds best; among equals the first."""
+    """The blend by the method that cross-validation over these rows' folds finds best, or a simpler one as good."""
     losses: dict[Method, float] = dict.fromkeys(aim.methods, np.inf)
+    best = next(iter(losses))
     if len(losses) > 1 and len(np.unique(fold)) > 1:
-        losses = {method: _loss(method, members, y, fold, aim) for method in losses}
-    best = min(losses, key=losses.__getitem__)
+        tried = {method: _tried(method, members, y, fold, aim) for method in losses}
+        losses = {method: result.loss(aim.metric, y) for method, result in tried.items()}
+        best = _simplest(losses, {method: result.by_fold(aim.metric, y, fold) for method, result in tried.items()})
     kept = _kept(best, members, y, fold, aim)
     made = _fit(best, members[kept], y, aim)
     weights = np.zeros(len(members))
@@ -112,24 +120,43 @@ def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend
     return replace(made, weights=weights, of=lambda members: made.of(members[kept]), losses=losses)
 
 
+def _simplest(losses: Mapping[Method, float], by_fold: Mapping[Method, np.ndarray]) -> Method:
+    """The first method whose loss is within a standard error of the least one (Breiman et al. 1984).
+
+    The error is that of the difference, by the folds: where these differ as whole modules or hospitals do, what a
+    method gains by learning more is hardly told from luck.
+    """
+    best = min(losses, key=losses.__getitem__)
+    for method, loss in by_fold.items():
+        more = loss - by_fold[best]
+        if method == best or (np.isfinite(more).all() and more.mean() <= more.std(ddof=1) / np.sqrt(len(more))):
+            return method
+    return best
+
+
 def _loss(method: Method, members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> float:
     """A method's cross-validated loss."""
+    return _tried(method, members, y, fold, aim).loss(aim.metric, y)
+
+
+def _tried(method: Method, members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> "Nested":
+    """A method, cross-validated."""
 
     def without(inside: np.ndarray) -> Blend:
         # Only the loss is asked for: a rule for decisions would be tuned for nothing unless it is their loss.
         return _fit(method, members[:, inside], y[inside], aim, rule=_rule if aim.metric.decides else _plain)
 
-    return _crossed(without, members, y, fold, np.unique(fold)).loss(aim.metric, y)
+    return _crossed(without, members, y, fold, np.unique(fold))
 
 
 def _kept(method: Method, members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> np.ndarray:
     """Which members a stacker is given, a mask: those without which the cross-validated loss rises, as in `dropped`.
 
-    The loss is that of the logistic stacker, which is quick; the worst member by itself is tried first. Greedy
-    selection is given all: its weights tell.
+    The loss is that of the logistic stacker, which is quick; the worst member by itself is tried first. The mean takes
+    all, and greedy selection is given all: its weights tell.
     """
     kept = np.ones(len(members), dtype=bool)
-    if method == "greedy" or len(members) < 2 or len(np.unique(fold)) < 2:
+    if method in ("mean", "greedy") or len(members) < 2 or len(np.unique(fold)) < 2:
         return kept
     judge: Method = "logistic"
     loss, plain = _loss(judge, members, y, fold, aim), _plain(aim, y, members[0])
@@ -175,7 +202,11 @@ def _plain(aim: Aim, y: np.ndarray, p: np.ndarray) -> Rule:
 
 def _fit(method: Method, members: np.ndarray, y: np.ndarray, aim: Aim,
          rule: Callable[[Aim, np.ndarray, np.ndarray], Rule] = _rule) -> Blend:  # fmt: skip
-    """Calibrate, combine, tune the rule, in this order, all on the same rows."""
+    """Calibrate, combine, tune the rule, in this order, all on the same rows; a mean is of what the members say."""
+    if method == "mean":
+        equal = np.full(len(members), 1 / len(members))
+        tuned = rule(aim, y, combine(members, equal))
+        return Blend(method, equal, lambda members: _final(combine(members, equal), aim), tuned)
     calibrators = [calibration.fit(aim.recipe.calibrate, p, y, aim.target) for p in members]
 
     def calibrated(members: np.ndarray) -> np.ndarray:

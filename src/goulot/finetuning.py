@@ -64,14 +64,21 @@ class _InFloat32:
         return found
 
 
-def spare_depthwise(network: nn.Module) -> nn.Module:
-    """Leave depthwise convolutions out of bfloat16 on a CPU, in place.
+def depthwise(network: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions that have a filter a channel."""
+    found = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return [module for module in found if module.groups == module.in_channels > 1]
 
-    OneDNN takes several times as long for their gradients in it (5 x 5 ones, measured on a CPU with AVX512-BF16: 4 to 9
-    times). With them in float32 a step of Lite0's end takes 0.7 of one that is all in float32.
+
+def spare_depthwise(network: nn.Module) -> nn.Module:
+    """Leave depthwise convolutions out of bfloat16 on a CPU, in place, but for what is not trained and has no stride.
+
+    OneDNN takes several times as long in it for the gradients of their filters, and of what a stride skips (5 x 5 ones,
+    measured on a CPU with AVX512-BF16: 4 to 9 times). With them in float32 a step of Lite0's end takes 0.7 of one that
+    is all in float32.
     """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+    for module in depthwise(network):
+        if module.weight.requires_grad or max(module.stride) > 1:
             kind = type(module)
             module.__class__ = type(kind.__name__, (_InFloat32, kind), {})
     return network
@@ -195,6 +202,9 @@ class Tuner:
         """The tail's own copy, and a classifier whose weights are still to be found."""
         classifier = nn.Linear(tail.features, len(self._context.target.names))
         network = nn.Sequential(deepcopy(tail), classifier).requires_grad_(True)
+        if not self._recipe.depthwise:
+            for module in depthwise(network):
+                module.requires_grad_(False)
         if self._device.type == "cpu" and self._dtype == torch.bfloat16:
             spare_depthwise(network)
         return network.to(self._device).to(memory_format=torch.channels_last)

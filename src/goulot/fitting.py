@@ -32,7 +32,8 @@ def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np
 
         def classes(X: Inputs) -> np.ndarray:
             result = np.zeros((len(X), len(target.names)))
-            result[:, known] = model.predict(X) if model else 1.0
+            if len(X):  # scikit-learn refuses to predict no rows at all, as a competition without test images has them
+                result[:, known] = model.predict(X) if model else 1.0
             return result
 
         return classes
@@ -49,7 +50,7 @@ def fit(factory: Factory, context: Context, X: Inputs, y: np.ndarray, groups: np
 
     def values(X: Inputs) -> np.ndarray:
         result = np.tile(mean, (len(X), 1))
-        if model:
+        if model and len(X):
             result[:, known] = model.predict(X) * scale + shift
         return result.clip(low, high)
 

@@ -45,6 +45,9 @@ class Recipe(MapRecipe):
     classifier_rate: float = Field(2e-3, gt=0, description="largest rate of the classifier")
     layer_decay: float = Field(0.9, gt=0, le=1, description="a layer's rate in terms of the next one's")
     weight_decay: float = Field(0.05, ge=0)
+    depthwise: bool = Field(
+        True, description="train depthwise filters too, few weights whose gradients take a CPU a third of a step"
+    )
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing of classes and labels")
     average: float = Field(2.0, ge=0, description="epochs that the moving average of the weights looks back; 0 is none")
     class_weight: ClassWeight | None = Field(

@@ -34,7 +34,7 @@ def _folds(run: Run) -> Table:
 
 
 def _weights(run: Run) -> Iterator[Table]:
-    """The ways to blend with their scores, and the members' weights where greedy selection found them."""
+    """The ways to blend with their scores, and the members' weights, which stackers do not have."""
     found, rivals = read_json(layout.BLEND_WEIGHTS), read_json(layout.metrics(layout.BLEND))["rivals"]
     if rivals:
         taken = [fold["method"] for fold in found["folds"]]

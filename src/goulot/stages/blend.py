@@ -69,7 +69,7 @@ def run(params: Params) -> None:
 
 
 def _weights(names: list[str], blend: blending.Blend, result: blending.Nested) -> dict[str, object]:
-    """The methods and, where they are greedy, the members' weights: of all rows, and of those outside each fold."""
+    """The methods and, but for stackers, the members' weights: of all rows, and of those outside each fold."""
 
     def named(weights: np.ndarray) -> dict[str, float] | None:
         return None if np.isnan(weights).any() else dict(zip(names, weights.tolist(), strict=True))
