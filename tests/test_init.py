@@ -258,6 +258,18 @@ def _unlabelled(root: Path) -> None:
     write_images(root, [f"train/{i}.png" for i in range(8)] + [f"test/{i}.png" for i in range(4)])
 
 
+def _ids_without_their_zeros(root: Path) -> None:
+    write_images(root, [f"train/{i:05}.png" for i in range(8)] + [f"test/{i:05}.png" for i in range(20, 24)])
+    write_csv(root / "train.csv", {"id": range(8), "label": ["cat", "dog"] * 4})
+    write_csv(root / "sample_submission.csv", {"id": range(20, 24), "label": ["cat"] * 4})
+
+
+def _ids_of_another_suffix(root: Path) -> None:
+    write_images(root, [f"train/a{i}.png" for i in range(8)] + [f"test/b{i}.png" for i in range(4)])
+    write_csv(root / "train.csv", {"id": [f"a{i}.jpg" for i in range(8)], "label": ["cat", "dog"] * 4})
+    write_csv(root / "sample_submission.csv", {"id": [f"b{i}.jpg" for i in range(4)], "label": ["cat"] * 4})
+
+
 REFUSED: dict[Callable[[Path], None], str] = {
     _no_images: "holds no images; there are 1 files of .csv",
     _no_test: "which are the test images?",
@@ -267,6 +279,8 @@ REFUSED: dict[Callable[[Path], None], str] = {
     _pixels_in_a_table: "pixels that stand in a table's cells have to be written as image files first",
     _a_sample_of_ids_alone: "sample_submission.csv has the column 'id' alone; an id and at least one target are needed",
     _nothing_to_learn: "no column of train.csv can be the label: besides ids there is none of several values",
+    _ids_without_their_zeros: "20 would be test/00020.png but for its leading zeros: write the ids as the files are",
+    _ids_of_another_suffix: "b0.jpg would be test/b0.png but for its suffix .jpg: write the ids as the files are named",
     _unlabelled: "no table, no folders and no file names tell the labels; seen: 8 images in train/; 4 images in test/",
 }
 

@@ -1,7 +1,7 @@
 """A look at a data set: its image files, and every table that can be read."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,17 @@ class Survey:
     def by_name(self) -> dict[str, list[str]]:
         """Image files by their names."""
         return _index(self.images, lambda file: like(file.rpartition("/")[2]))
+
+    def nearly(self, ids: Iterable[str]) -> str:
+        """Which file an id would name but for its suffix or leading zeros; empty where none does."""
+        bare = {stem.lstrip("0"): files[0] for stem, files in self.by_stem.items()}
+        for key in sorted(ids):
+            stem, _, suffix = key.rpartition(".") if is_image(key) else (key, "", "")
+            file = bare.get(like(stem).lstrip("0"))
+            if file is not None:
+                what = "leading zeros" if like(stem) not in self.by_stem else f"suffix .{suffix}"
+                return f"; {key} would be {file} but for its {what}: write the ids as the files are named"
+        return ""
 
     @cached_property
     def by_tail(self) -> dict[str, list[str]]:

@@ -70,7 +70,8 @@ def _of_sample(found: Survey, sample: str, train: str | None) -> TestSet:
     if made := _by_columns(found, table, [column], column, train):
         return made
     raise DataError(
-        f"no image is named by the ids of {sample} ({column!r}: {', '.join(sorted(ids)[:2])}); seen: {found.seen()}"
+        f"no image is named by the ids of {sample} ({column!r}: {', '.join(sorted(ids)[:2])}){found.nearly(ids)}; "
+        f"seen: {found.seen()}"
     )
 
 
