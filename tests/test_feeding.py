@@ -125,7 +125,7 @@ def test_a_full_gpu_is_taken_for_a_jpeg_that_it_cannot_read(
     monkeypatch.setattr(jpegs, "decode_jpeg", fails)
     data = [jpegs.opened(memoryview(kinds["plain"].read_bytes()))] * 2
     assert jpegs.decode(data, lambda images: images, "cpu") == [None, None]
-    monkeypatch.setattr(jpegs, "_full", lambda device: True)
+    monkeypatch.setattr(jpegs, "_full", lambda device, pixels: True)
     with pytest.raises(torch.OutOfMemoryError, match="status 5"):
         jpegs.decode(data, lambda images: images, "cpu")
 

@@ -376,6 +376,19 @@ def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, mo
     assert not states.exists()
 
 
+def test_depthwise_filters_are_trained_against_the_recipe_or_nothing_else_is(tmp_path: Path) -> None:
+    plain = nn.Sequential(nn.Conv2d(6, 12, 1), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 12, 3, 2, groups=12))
+    assert finetuning.depthwise(plain) == [plain[1], plain[2]]
+    tuner = maker(tmp_path, depthwise=False)(context())
+    network = tuner._network(Tail(plain, Tap("s1", "map", SHAPE, 0, 0, 0, ()), 12))
+    trained = [module.weight.requires_grad for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert trained == [True, False, False, True]
+    spared = finetuning.spare_depthwise(network[0].model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        kinds = [layer(torch.randn(2, layer.in_channels, 9, 9)).dtype for layer in spared]
+    assert kinds == [torch.bfloat16, torch.bfloat16, torch.float32], "what is not trained is fast but for its stride"
+
+
 def test_several_gpus_train_something_else_than_one_or_a_fold_is_trained_twice(
     mapped: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -476,7 +476,9 @@ def test_what_gains_by_luck_is_taken_or_what_gains_in_every_fold_is_not() -> Non
     assert blending._simplest(losses, {"mean": plain, "greedy": plain + 0.1, "logistic": lucky}) == "mean"
     assert blending._simplest(losses, {"mean": plain, "greedy": plain, "logistic": plain - 0.02}) == "logistic"
     assert blending._simplest(losses, {"mean": plain + np.inf, "greedy": plain, "logistic": lucky}) == "greedy"
-    one_sided = {"mean": plain + np.nan, "greedy": plain + np.nan, "logistic": lucky}  # no ROC AUC of a single class
+    alone = np.append(plain, np.inf)  # a fold of one class, in which no method has a ROC AUC
+    assert blending._simplest(losses, {"mean": alone, "greedy": alone, "logistic": np.append(lucky, np.inf)}) == "mean"
+    one_sided = {"mean": plain + np.nan, "greedy": plain + np.nan, "logistic": plain + np.nan}
     assert blending._simplest(losses, one_sided) == "logistic"
 
 

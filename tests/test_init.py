@@ -264,6 +264,18 @@ def _ids_without_their_zeros(root: Path) -> None:
     write_csv(root / "sample_submission.csv", {"id": range(20, 24), "label": ["cat"] * 4})
 
 
+def _ids_of_few_images(root: Path) -> None:
+    write_images(root, [f"train/{i}.png" for i in range(8)] + [f"test/{i}.png" for i in range(20, 24)])
+    write_csv(root / "train.csv", {"id": range(8), "label": ["cat", "dog"] * 4})
+    write_csv(root / "sample_submission.csv", {"id": range(20, 30), "label": ["cat"] * 10})
+
+
+def _ids_like_those_of_training_images(root: Path) -> None:
+    write_images(root, [f"train/{i:03}.png" for i in range(8)] + [f"test/{c}.png" for c in "abcd"])
+    write_csv(root / "train.csv", {"id": [f"{i:03}" for i in range(8)], "label": ["cat", "dog"] * 4})
+    write_csv(root / "sample_submission.csv", {"id": range(4), "label": ["cat"] * 4})
+
+
 def _ids_of_another_suffix(root: Path) -> None:
     write_images(root, [f"train/a{i}.png" for i in range(8)] + [f"test/b{i}.png" for i in range(4)])
     write_csv(root / "train.csv", {"id": [f"a{i}.jpg" for i in range(8)], "label": ["cat", "dog"] * 4})
@@ -280,7 +292,9 @@ REFUSED: dict[Callable[[Path], None], str] = {
     _a_sample_of_ids_alone: "sample_submission.csv has the column 'id' alone; an id and at least one target are needed",
     _nothing_to_learn: "no column of train.csv can be the label: besides ids there is none of several values",
     _ids_without_their_zeros: "20 would be test/00020.png but for its leading zeros: write the ids as the files are",
-    _ids_of_another_suffix: "b0.jpg would be test/b0.png but for its suffix .jpg: write the ids as the files are named",
+    _ids_of_another_suffix: "b0.jpg would be test/b0.png but for its suffix: write the ids as the files are named",
+    _ids_of_few_images: "is named by the ids of sample_submission.csv ('id': 20, 21); of 10 ids 4 name an image",
+    _ids_like_those_of_training_images: "by the ids of sample_submission.csv ('id': 0, 1); seen: 8 images in train/;",
     _unlabelled: "no table, no folders and no file names tell the labels; seen: 8 images in train/; 4 images in test/",
 }
 

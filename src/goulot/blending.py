@@ -123,15 +123,21 @@ def fit(members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> Blend
 def _simplest(losses: Mapping[Method, float], by_fold: Mapping[Method, np.ndarray]) -> Method:
     """The first method whose loss is within a standard error of the least one (Breiman et al. 1984).
 
-    The error is that of the difference, by the folds: where these differ as whole modules or hospitals do, what a
-    method gains by learning more is hardly told from luck.
+    The error is that of the difference, by the folds, each of which counts as much: where these differ as whole modules
+    or hospitals do, what a method gains by learning more is hardly told from luck.
     """
     best = min(losses, key=losses.__getitem__)
     for method, loss in by_fold.items():
-        more = loss - by_fold[best]
-        if method == best or (np.isfinite(more).all() and more.mean() <= more.std(ddof=1) / np.sqrt(len(more))):
+        if method == best or _as_good(loss, by_fold[best]):
             return method
     return best
+
+
+def _as_good(loss: np.ndarray, least: np.ndarray) -> bool:
+    """Whether it is not larger by more than a standard error, on the folds that have one: some have a single class."""
+    known = np.isfinite(least)
+    more = loss[known] - least[known]
+    return len(more) > 1 and bool(np.isfinite(more).all() and more.mean() <= more.std(ddof=1) / np.sqrt(len(more)))
 
 
 def _loss(method: Method, members: np.ndarray, y: np.ndarray, fold: np.ndarray, aim: Aim) -> float:

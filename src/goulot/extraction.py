@@ -30,8 +30,8 @@ from goulot.taps import Tap
 
 log = logging.getLogger("goulot")
 
-SHARD_ROWS = 1024  # of which a killed run computes two shards again at most ...
-SHARD_BYTES = 64 * 2**20  # ... and which take so much memory each before they are written
+SHARD_ROWS = 1024  # rows of a shard, of which a killed run computes two again at most ...
+SHARD_BYTES = 64 * 2**20  # ... and the memory that maps take before they are written
 
 
 @dataclass(frozen=True)

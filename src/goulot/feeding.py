@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from goulot.jpegs import Jpeg
 
 PLANNED = 4096  # images whose jobs are made together
 BURST = 8  # batches that are decoded before the forward pass on a CPU
+READ = 8  # files that a thread reads at a time, ahead of a GPU that decodes them
 AHEAD = 2  # batches that are ready before a GPU asks for them
 
 
@@ -147,10 +148,10 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
             found.append((posed, changed if jpeg else job, jpeg))
         return found
 
-    pieces = iter(lambda: list(islice(pending, jpegs.AT_ONCE)), [])
-    for piece in _ahead(workers, opened, pieces, max(AHEAD, AHEAD * engine.batch // jpegs.AT_ONCE)):
-        others = [workers.submit(work, changed) for _, changed, _ in piece if changed.views]
-        able = [(posed, jpeg) for posed, _, jpeg in piece if jpeg]
+    read = chain.from_iterable(_ahead(workers, opened, iter(lambda: list(islice(pending, READ)), []), engine.threads))
+    while some := list(islice(read, jpegs.AT_ONCE)):
+        others = [workers.submit(work, changed) for _, changed, _ in some if changed.views]
+        able = [(posed, jpeg) for posed, _, jpeg in some if jpeg]
         images = jpegs.decode([jpeg for _, jpeg in able], quick, engine.device) if quick is not None else []
         for (job, _), image in zip(able, images, strict=True):
             yield work(job) if image is None else (job.names, [_posed(image, view) for view in job.views])

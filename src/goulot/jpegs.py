@@ -18,7 +18,9 @@ FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one
 SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
 AT_ONCE = 64  # images that are decoded together, and ...
 PIXELS = 2**26  # ... their pixels at most, so that large photographs do not fill the memory
-FULL = 2**28  # bytes left of a GPU's memory below which nvJPEG, which says no more than that it failed, lacked them
+FULL = (
+    2**28
+)  # bytes left of a GPU's memory, beside those of the pixels, below which nvJPEG is taken to have lacked memory
 
 
 class Jpeg(NamedTuple):
@@ -84,7 +86,7 @@ def decode(encoded: Sequence[Jpeg], resize: Callable[[Tensor], Tensor], device: 
     """
     found: list[Tensor | None] = []
     for piece in _pieces(encoded):
-        found += _resized(_read([jpeg.data for jpeg in piece], device), resize)
+        found += _resized(_read(piece, device), resize)
     return found
 
 
@@ -101,28 +103,28 @@ def _pieces(encoded: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
         yield piece
 
 
-def _read(encoded: list[Tensor], device: str) -> list[Tensor | None]:
+def _read(encoded: list[Jpeg], device: str) -> list[Tensor | None]:
     """Together, or one by one where one of them cannot be read: an image's pixels must not depend on its neighbours."""
     if device != "cpu":
         # NvJPEG writes on a stream of its own, into memory that what is still to be done on this one may be reading.
         torch.cuda.current_stream().synchronize()
     try:
         with warnings.catch_warnings(action="ignore"):  # of its successor, a package of its own
-            return list(decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device))
+            return list(decode_jpeg([jpeg.data for jpeg in encoded], mode=ImageReadMode.RGB, device=device))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         if device != "cpu":
             torch.cuda.empty_cache()  # what torch keeps for itself nvJPEG cannot have
         if len(encoded) == 1:
-            if _full(device):
+            if _full(device, encoded[0].pixels):  # it says no more than that it failed
                 raise torch.OutOfMemoryError(str(error)) from error
             return [None]
         return [image for one in encoded for image in _read([one], device)]
 
 
-def _full(device: str) -> bool:
-    return device != "cpu" and torch.cuda.mem_get_info()[0] < FULL
+def _full(device: str, pixels: int) -> bool:
+    return device != "cpu" and torch.cuda.mem_get_info()[0] < FULL + 8 * pixels
 
 
 def _resized(images: list[Tensor | None], resize: Callable[[Tensor], Tensor]) -> list[Tensor | None]:

@@ -16,15 +16,21 @@ log = logging.getLogger("goulot")
 LINE_EVERY_S = 15.0
 
 
-def show(level: int) -> None:
-    """Send what goulot logs from that level on to stderr, in this process."""
+class _Bars:
+    drawn = True  # but in a process beside which others would draw on the same lines
+
+
+def show(level: int, *, beside: bool = False) -> None:
+    """Send what goulot logs from that level on to stderr, in this process; `beside` others without bars."""
+    if beside:
+        _Bars.drawn = False
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     log.setLevel(level)
 
 
 def track(items: Iterable[ItemT], *, total: int, unit: str, label: str) -> Iterator[ItemT]:
     """Yield the items, showing how many of `total` are done, the rate and the time left."""
-    if sys.stderr.isatty():
+    if _Bars.drawn and sys.stderr.isatty():
         yield from _bar(items, total=total, unit=unit, label=label)
         return
     start = last = time.monotonic()

@@ -49,13 +49,18 @@ class Survey:
         return _index(self.images, lambda file: like(file.rpartition("/")[2]))
 
     def nearly(self, ids: Iterable[str]) -> str:
-        """Which file an id would name but for its suffix or leading zeros; empty where none does."""
-        bare = {stem.lstrip("0"): files[0] for stem, files in self.by_stem.items()}
-        for key in sorted(ids):
-            stem, _, suffix = key.rpartition(".") if is_image(key) else (key, "", "")
-            file = bare.get(like(stem).lstrip("0"))
-            if file is not None:
-                what = "leading zeros" if like(stem) not in self.by_stem else f"suffix .{suffix}"
+        """Why test images are not found by their ids, where the files tell: some lack, or all are named otherwise."""
+        keys = sorted(ids)
+        there = [key for key in keys if like(key) in self.by_name or like(key) in self.by_stem]
+        if there:
+            return f"; of {len(keys):,} ids {len(there):,} name an image"
+        files = [file for file in self.images if TEST.search(file) or not TRAIN.search(file)]
+        bare = {_stem(file).lstrip("0"): file for file in reversed(files)}
+        for key in keys:
+            stem = key.rpartition(".")[0] if is_image(key) else key
+            if (file := bare.get(stem.lstrip("0"))) is not None:
+                zeros, suffix = stem != _stem(file), stem != key
+                what = " and ".join(["leading zeros"] * zeros + ["suffix"] * suffix)
                 return f"; {key} would be {file} but for its {what}: write the ids as the files are named"
         return ""
 
@@ -114,6 +119,10 @@ def survey(root: Path) -> Survey:
         pixels = "; pixels that stand in a table's cells have to be written as image files first" if alone else ""
         raise DataError(f"{root} holds no images; there are {_kinds(files.all) or 'no files at all'}{pixels}")
     return made
+
+
+def _stem(file: str) -> str:
+    return file.rpartition("/")[2].rpartition(".")[0]
 
 
 def like(name: str) -> str:

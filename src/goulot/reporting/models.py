@@ -41,7 +41,7 @@ def _weights(run: Run) -> Iterator[Table]:
         rows = [(name, taken.count(name), "taken" if name == found["method"] else "", score)
                 for name, score in rivals.items()]  # fmt: skip
         table = pd.DataFrame(rows, columns=["way to blend", "folds that took it", "on all rows", "cross-validated"])
-        yield Table.of(f"Ways to blend ({run.metric.title})", table)
+        yield Table.of(f"Ways to blend ({run.metric.title}), the simplest within a standard error taken", table)
     if found["all"] is None:
         return
     folds = pd.DataFrame([fold["weights"] for fold in found["folds"] if fold["weights"]], columns=list(found["all"]))

@@ -84,7 +84,8 @@ def _weights(names: list[str], blend: blending.Blend, result: blending.Nested) -
 def _say(names: list[str], blend: blending.Blend, metric: Metric, nested: float, fitted: float) -> None:
     if scores := _rivals(blend, metric):
         rivals = ", ".join(f"{method} {value:.4f}" for method, value in scores.items())
-        log.info("ways to blend by cross-validated %s: %s; %s is taken", metric.title, rivals, blend.method)
+        log.info("ways to blend by cross-validated %s: %s", metric.title, rivals)
+        log.info("%s is taken, the simplest within a standard error of the best", blend.method)
     weights = zip(names, blend.weights.tolist(), strict=True)
     taken = ", ".join(f"{weight:.2f} {name}" for name, weight in weights if weight > 0) or f"by {blend.method}"
     if idle := [name for name, weight in zip(names, blend.weights.tolist(), strict=True) if weight == 0]:

@@ -69,9 +69,11 @@ def run(params: Params, name: str) -> None:
     start, folder = time.monotonic(), layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
     work = _Work(params, name)
-    if (many := min(finetuning.count(work.device), len(work.rows.folds))) > 1:
+    many = min(finetuning.count(work.device), len(work.rows.folds))
+    if many > 1 and (params.networks[name].epochs or params.networks[name].whole):  # else there is nothing to wait for
         log.info("fine-tune %s: %d folds at a time, one a GPU", name, many)
-        spawn(_train, (params, name, many), nprocs=many)  # type: ignore[no-untyped-call]
+        alike = params.model_copy(update={"dtype": str(work.dtype).removeprefix("torch.")})
+        spawn(_train, (alike, name, many, log.level), nprocs=many)  # type: ignore[no-untyped-call]
     predictions = work.cross_fit(work.rows.folds)
     attention = work.attention()
     scores = crossfit.write(folder, work.rows, predictions)
@@ -83,9 +85,9 @@ def run(params: Params, name: str) -> None:
     )
 
 
-def _train(number: int, params: Params, name: str, many: int) -> None:
+def _train(number: int, params: Params, name: str, many: int, level: int) -> None:
     """In a process of its own: train every `many`th fold's networks on GPU `number`; they wait as checkpoints."""
-    progress.show(logging.INFO)
+    progress.show(level, beside=True)
     if torch.cuda.is_available():
         torch.cuda.set_device(number)
     work = _Work(params, name)
