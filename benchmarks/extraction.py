@@ -13,7 +13,7 @@ scikit-learn's two photographs, 500 x 375 pixels at quality 90:
 - limit: 1 / (1/decode + 1/forward), each measured alone, since on a CPU both share the cores (on a GPU the slower);
 - the least cosine similarity of the last layer's features to those of the plain loop.
 
-Each is a process of its own, and the three rates are measured in turn, `--repeats` times; the medians count.
+What the trial measured to settle an engine is printed above. Each is a process of its own, and the three rates are measured in turn, `--repeats` times; the medians count.
 """
 
 import argparse
@@ -136,6 +136,7 @@ def measured(kind: str, name: str, batch: int) -> dict[str, Any]:
     if kind == "ours":
         subprocess.run(["rm", "-rf", ".goulot/store", "data/extract"], check=True)
         log = goulot("extract", name)
+        print("".join(f"    {line}\n" for line in log.splitlines() if "a batch takes" in line), end="", flush=True)
         return {"rows/s": float(re.search(r"\(([\d.,]+) rows/s\)", log)[1].replace(",", ""))}
     if kind == "alone":
         from goulot.__main__ import ALLOCATOR, OPENMP
