@@ -13,7 +13,8 @@ scikit-learn's two photographs, 500 x 375 pixels at quality 90:
 - limit: 1 / (1/decode + 1/forward), each measured alone, since on a CPU both share the cores (on a GPU the slower);
 - the least cosine similarity of the last layer's features to those of the plain loop.
 
-What the trial measured to settle an engine is printed above. Each is a process of its own, and the three rates are measured in turn, `--repeats` times; the medians count.
+What the trial measured to settle an engine is printed above. Each is a process of its own, and the three rates are
+measured in turn, `--repeats` times; the medians count.
 """
 
 import argparse
