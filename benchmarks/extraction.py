@@ -7,7 +7,7 @@ For each default backbone (or one timm network with random weights), on the samp
 scikit-learn's two photographs, 500 x 375 pixels at quality 90:
 
 - plain: the loop that most people write: a timm model in eval mode, float32, a DataLoader with two workers, timm's
-  own transform, the pooled features of the last layer, on 2,000 images at most;
+  own transform at the backbone's input size, the pooled features of the last layer, on 2,000 images at most;
 - end to end: `goulot extract` from an empty store, the images as they are (no views), every tap; without loading the
   network and the one-off trial that settles the engine;
 - limit: 1 / (1/decode + 1/forward), each measured alone, since on a CPU both share the cores (on a GPU the slower);
@@ -194,8 +194,9 @@ def plain(name: str, batch: int) -> dict[str, float]:
 
     manifest = pd.read_parquet("data/ingest/manifest.parquet").head(PLAIN)
     files = [f"data/raw/{file}" for file in manifest["file"]]
-    model = backbone(name).network.model.eval()
-    transform = create_transform(**resolve_data_config({}, model=model))
+    loaded = backbone(name)
+    model, side = loaded.network.model.eval(), loaded.preprocessing.input_size
+    transform = create_transform(**resolve_data_config({"input_size": (3, side, side)}, model=model))
 
     class Images(Dataset):
         def __len__(self) -> int:
