@@ -20,7 +20,8 @@ from goulot.jpegs import Jpeg
 
 PLANNED = 4096  # images whose jobs are made together
 BURST = 8  # batches that are decoded before the forward pass on a CPU
-READ = 8  # files that a thread reads at a time, ahead of a GPU that decodes them
+READ = 8  # files that a thread reads at a time, ahead of a GPU ...
+AT_ONCE = 64  # ... that decodes so many together
 AHEAD = 2  # batches that are ready before a GPU asks for them
 
 
@@ -149,7 +150,7 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
         return found
 
     read = chain.from_iterable(_ahead(workers, opened, iter(lambda: list(islice(pending, READ)), []), engine.threads))
-    while some := list(islice(read, jpegs.AT_ONCE)):
+    while some := list(islice(read, AT_ONCE)):
         others = [workers.submit(work, changed) for _, changed, _ in some if changed.views]
         able = [(posed, jpeg) for posed, _, jpeg in some if jpeg]
         images = jpegs.decode([jpeg for _, jpeg in able], quick, engine.device) if quick is not None else []

@@ -16,11 +16,9 @@ from torchvision.io import ImageReadMode, decode_jpeg
 HEAD = 2**16  # bytes in which a JPEG's header says what it has to say
 FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one pass or several
 SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
-AT_ONCE = 64  # images that are decoded together, and ...
-PIXELS = 2**26  # ... their pixels at most, so that large photographs do not fill the memory
-FULL = (
-    2**28
-)  # bytes left of a GPU's memory, beside those of the pixels, below which nvJPEG is taken to have lacked memory
+PIXELS = 2**26  # that are decoded together at most, so that large photographs do not fill the memory
+# Bytes left of a GPU's memory, beside eight a pixel, below which nvJPEG is taken to have lacked memory.
+FULL = 2**28
 
 
 class Jpeg(NamedTuple):
@@ -94,7 +92,7 @@ def _pieces(encoded: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
     piece: list[Jpeg] = []
     pixels = 0
     for jpeg in encoded:
-        if piece and (len(piece) == AT_ONCE or pixels + jpeg.pixels > PIXELS):
+        if piece and pixels + jpeg.pixels > PIXELS:
             yield piece
             piece, pixels = [], 0
         piece.append(jpeg)
