@@ -137,7 +137,8 @@ def measured(kind: str, name: str, batch: int) -> dict[str, Any]:
     if kind == "ours":
         subprocess.run(["rm", "-rf", ".goulot/store", "data/extract"], check=True)
         log = goulot("extract", name)
-        print("".join(f"    {line}\n" for line in log.splitlines() if "a batch takes" in line), end="", flush=True)
+        found = [line for line in log.splitlines() if re.search("a batch takes|similarity of", line)]
+        print("".join(f"    {line}\n" for line in found), end="", flush=True)
         return {"rows/s": float(re.search(r"\(([\d.,]+) rows/s\)", log)[1].replace(",", ""))}
     if kind == "alone":
         from goulot.__main__ import ALLOCATOR, OPENMP
@@ -196,7 +197,8 @@ def plain(name: str, batch: int) -> dict[str, float]:
     files = [f"data/raw/{file}" for file in manifest["file"]]
     loaded = backbone(name)
     model, side = loaded.network.model.eval(), loaded.preprocessing.input_size
-    transform = create_transform(**resolve_data_config({"input_size": (3, side, side)}, model=model))
+    wanted = {"input_size": (3, side, side), "crop_pct": loaded.preprocessing.crop_pct}
+    transform = create_transform(**resolve_data_config(wanted, model=model))
 
     class Images(Dataset):
         def __len__(self) -> int:

@@ -1,11 +1,13 @@
 """Networks: the weights are those asked for or an error; a tap is what the network computes there."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from goulot.backbones import BackboneParams, load
 from goulot.errors import ParamsError, WeightsError
@@ -201,6 +203,16 @@ def test_preprocessing_is_not_that_of_the_weights() -> None:
         found = backbone.preprocessing
         assert (found.mean, found.std, found.interpolation) == (config.mean, config.std, config.interpolation)
         assert (found.input_size, found.crop_pct) == (config.input_size[-1], config.crop_pct)
+
+
+@pytest.mark.parametrize("by", ["pillow", "torch"])
+def test_an_edge_is_cut_off_that_is_to_be_kept(by: Literal["pillow", "torch"]) -> None:
+    framed = np.zeros((100, 100, 3), dtype=np.uint8)
+    framed[:2] = framed[-2:] = framed[:, :2] = framed[:, -2:] = 255
+    for crop_pct, kept in ((None, False), (1.0, True)):
+        resized = load("a", params(crop_pct=crop_pct)).preprocessing.resize(by)(Image.fromarray(framed))
+        assert resized.shape == (3, 64, 64)
+        assert bool(resized[:, 0].min() > 200) is kept, crop_pct
 
 
 def test_finding_taps_changes_the_network() -> None:

@@ -25,6 +25,7 @@ from goulot.finetuning import Tuner, Views
 from goulot.images import Shards
 from goulot.learners import Context
 from goulot.pixels import Pixels, Policy, augmented, mixed, soft
+from goulot.stages import finetune
 from goulot.stepping import Recipe
 from goulot.tails import Tail
 from goulot.taps import Tap
@@ -358,11 +359,11 @@ def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, mo
     mapped.run("finetune mine")
     folder, states = layout.finetuned("mine"), layout.checkpoints("mine")
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert len(written) == 3 * 12
+    assert len(written) == 3 * (12 + 1)
     assert not states.exists()
     child = subprocess.Popen([sys.executable, "-m", "goulot", "finetune", "mine"], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while len(list(states.glob("*/*.pt"))) < 2:  # the second fold is on its way
+    while len(list(states.glob("*/*.pt"))) < 3:  # the second fold is on its way
         assert child.poll() is None, child.stderr
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -372,7 +373,7 @@ def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, mo
     written.clear()
     mapped.run("finetune mine")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-    assert 12 <= len(written) < 2 * 12, "the first fold's network was trained again"
+    assert 13 <= len(written) < 2 * 13, "the first fold's network was trained again"
     assert not states.exists()
 
 
@@ -389,18 +390,39 @@ def test_depthwise_filters_are_trained_against_the_recipe_or_nothing_else_is(tmp
     assert kinds == [torch.bfloat16, torch.bfloat16, torch.float32], "what is not trained is fast but for its stride"
 
 
-def test_several_gpus_train_something_else_than_one_or_a_fold_is_trained_twice(
+def test_processes_train_something_else_than_one_or_a_fold_is_trained_twice(
     mapped: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mapped.set("finetune.threads", 1)
     mapped.run("finetune mine")
     folder = layout.finetuned("mine")
     alone = {path.name: path.read_bytes() for path in folder.iterdir()}
     written: list[str] = []
     monkeypatch.setattr(Checkpoints, "write", lambda self, name, state: written.append(name))
-    monkeypatch.setattr(finetuning, "count", lambda device: 2)
+    monkeypatch.setattr(finetune, "WORTH", 0)
+    mapped.set("finetune.threads", 3)  # one for each of its folds
     mapped.run("finetune mine")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == alone
     assert not written, "the processes' networks are not taken up"
+
+
+@pytest.mark.parametrize(
+    ("threads", "gpus", "expected"),
+    [
+        (1, 0, [[([0, 1, 2, 3, 4], 1)], []]),
+        (2, 0, [[([0, 2], 1), ([1, 3], 1)], [([4], 2)]]),
+        (4, 0, [[([0], 1), ([1], 1), ([2], 1), ([3], 1)], [([4], 4)]]),
+        (16, 0, [[], [([fold], 3) for fold in range(5)]]),
+        (2, 1, [[([0, 1, 2, 3, 4], 2)]]),
+        (2, 8, [[([fold], 2) for fold in range(5)]]),
+    ],
+)
+def test_a_thread_or_a_gpu_has_no_fold_to_train_or_a_fold_is_in_two_shares(
+    threads: int, gpus: int, expected: list[list[tuple[list[int], int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "count", lambda: gpus)
+    device = torch.device("cuda" if gpus else "cpu")
+    assert finetuning.shares(range(5), device, threads) == expected
 
 
 def test_a_state_of_something_else_is_taken_up(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +486,7 @@ def test_the_whole_network_is_not_trained_or_a_killed_run_ends_with_other_bytes(
         if not stop:
             found.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert found[0] == found[1]
-    assert len(written) == 3 * (4 + 2) - 5 - 4, "what was done before was done again"
+    assert len(written) == 3 * (4 + 2 + 1) - 5 - 4, "what was done before was done again"
     curve = pd.read_csv(layout.curve(folder))
     assert curve.groupby("fold")["epoch"].agg(list).tolist() == [[1, 2, 3, 4, 5, 6]] * 3
     assert not np.allclose(read_table(folder / "oof.parquet").iloc[:, -1], end.iloc[:, -1], atol=1e-3)

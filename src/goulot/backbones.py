@@ -32,6 +32,11 @@ class BackboneParams(Section):
         None, pattern="^[0-9a-fA-F]{64}$", description="of the file of weights; another one is refused"
     )
     input_size: int | None = Field(None, ge=32, le=2048, description="side in pixels; empty means the weights' own")
+    crop_pct: float | None = Field(
+        None, gt=0, le=1,
+        description="share of the shorter side that a central crop keeps; empty means the weights' own, 1 keeps what "
+        "lies at the edges",
+    )  # fmt: skip
     taps: list[str] | None = Field(
         None, description="depths whose vectors are kept, e.g. [s4, s5, head]; empty means all, [] none"
     )
@@ -47,7 +52,7 @@ class BackboneParams(Section):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the weights were trained with; taken from their own config."""
+    """What the weights were trained with, taken from their own config; size and crop may be set otherwise."""
 
     input_size: int
     crop_pct: float
@@ -116,7 +121,7 @@ def load(name: str, params: BackboneParams) -> Backbone:
     size = params.input_size or config["input_size"][-1]
     preprocessing = Preprocessing(
         size,
-        config["crop_pct"],
+        params.crop_pct or config["crop_pct"],
         config["crop_mode"],
         config["interpolation"],
         tuple(config["mean"]),

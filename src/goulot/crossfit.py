@@ -1,6 +1,6 @@
 """Cross-fitting on the fold ledger: every row is predicted by a model that never saw it, its group or its views."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -72,6 +72,17 @@ def cross_fit(factory: Factory, ledger: Ledger, inputs: Callable[[int], Inputs],
     said = pd.concat(losses) if losses else pd.DataFrame()
     viewed = alone is not None or not itself.all()
     return Predictions(result[~is_test], result[is_test], plain[~is_test] if viewed else None, said)
+
+
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of folds that were fitted apart, in the folds' order, as one."""
+    plain = [part.alone for part in parts if part.alone is not None]
+    return Predictions(
+        np.sum([part.oof for part in parts], axis=0),
+        np.sum([part.test for part in parts], axis=0),
+        np.sum(plain, axis=0) if plain else None,
+        pd.concat([part.losses for part in parts], ignore_index=True),
+    )
 
 
 def _watched(rows: pd.DataFrame, fold: int) -> np.ndarray:

@@ -162,6 +162,8 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
 
 def _parted(job: Job) -> tuple[Job, Job]:
     """The views that are turned and flipped alone, and the others."""
+    if all(view.posed for view in job.views):
+        return job, job._replace(views=[], names=[])
     posed, changed = ([i for i, view in enumerate(job.views) if view.posed is wanted] for wanted in (True, False))
     first, second = (
         job._replace(views=[job.views[i] for i in part], names=[job.names[i] for i in part])

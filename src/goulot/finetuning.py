@@ -40,9 +40,31 @@ def place(wanted: Device) -> torch.device:
     return torch.device("cuda" if found and wanted != "cpu" else "cpu")
 
 
-def count(device: torch.device) -> int:
-    """How many devices of that kind can train side by side: folds need nothing of each other."""
-    return torch.cuda.device_count() if device.type == "cuda" else 1
+class Share(NamedTuple):
+    """What a process trains, on the GPU of its number where there are GPUs, and by how many threads."""
+
+    folds: list[int]
+    threads: int
+
+
+def shares(folds: Sequence[int], device: torch.device, threads: int) -> list[list[Share]]:
+    """Rounds of processes that train side by side: folds need nothing of each other.
+
+    A fold on each GPU; or on each thread, whose waits for one another at every layer cost two of them a third of their
+    time (Lite0's end, two cores). Of the folds that are left over each has its part of the threads.
+    """
+    if device.type == "cuda":
+        many = min(count(), len(folds))
+        return [[Share(list(folds[number::many]), threads) for number in range(many)]]
+    whole = len(folds) - len(folds) % threads
+    left = folds[whole:]
+    first = [Share(list(folds[number:whole:threads]), 1) for number in range(threads)]
+    return [first if whole else [], [Share([fold], threads // len(left)) for fold in left]]
+
+
+def count() -> int:
+    """How many GPUs there are."""
+    return torch.cuda.device_count()
 
 
 def dtype(wanted: Precision, device: torch.device) -> torch.dtype:

@@ -139,9 +139,7 @@ class Shards:
 
     def encoded(self, shard: str, row: int, image_id: str) -> memoryview:
         """The image's file. Raises DataError if the row holds another image."""
-        batch = self._readers[shard].get_batch(row)
-        if batch["image_id"][0].as_py() != image_id:
-            raise DataError(
-                f"{shard} row {row} holds {batch['image_id'][0].as_py()!r}, not {image_id!r}; dvc repro -f -s ingest"
-            )
-        return memoryview(batch["encoded"][0].as_buffer())
+        held, encoded = self._readers[shard].get_batch(row).columns
+        if (found := held[0].as_py()) != image_id:
+            raise DataError(f"{shard} row {row} holds {found!r}, not {image_id!r}; dvc repro -f -s ingest")
+        return memoryview(encoded[0].as_buffer())

@@ -135,8 +135,12 @@ class _Trial:
             forward = self._run(engine).seconds
             log.info("%s: a batch takes %.0f ms to decode in %d threads, %.0f ms on the GPU, and %.0f ms to run",
                      self._backbone.name, 1000 * threads, engine.threads, 1000 * gpu, 1000 * forward)  # fmt: skip
-            faster = threads > FASTER * max(gpu, forward)
-            return "gpu" if faster and self._agreement(other, plain)[0] >= DECODES else "threads"
+            if threads <= FASTER * max(gpu, forward):
+                return "threads"
+            least, column = self._agreement(other, plain)
+            log.info("%s: of JPEGs decoded on the GPU the tap %s has a cosine similarity of %.5f to float32: %s",
+                     self._backbone.name, column, least, _word(least >= DECODES))  # fmt: skip
+            return "gpu" if least >= DECODES else "threads"
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # torchvision may lack it, and says so in errors of many kinds
@@ -178,7 +182,7 @@ class _Trial:
         enough = min(EXACT if other.dtype == "float32" else AGREES, 1 - SLACK * (1 - torch_s))
         log.info(
             "%s: in %s the tap %s has a cosine similarity of %.5f to float32: %s", self._backbone.name,
-            _name(other), column, least, "exact enough" if least >= enough else "not exact enough",
+            _name(other), column, least, _word(least >= enough),
         )  # fmt: skip
         return least >= enough
 
@@ -228,6 +232,10 @@ def _timed(reader: Reader, pixels: Tensor) -> float:
 def _in(engine: Engine, dtype: str) -> Engine:
     """The engine in a precision; what 16 bits round hides how an image was resized, so that it may be done faster."""
     return replace(engine, dtype=dtype, resizer="pillow" if dtype == "float32" else "torch")
+
+
+def _word(enough: bool) -> str:
+    return "exact enough" if enough else "not exact enough"
 
 
 def _name(engine: Engine) -> str:

@@ -3,8 +3,8 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ from goulot.checkpoints import Checkpoints
 from goulot.crossfit import Predictions
 from goulot.errors import ArtifactError, ParamsError, choices
 from goulot.features import Maps
-from goulot.finetuning import Device, Precision, Tuner, Views
+from goulot.finetuning import Device, Precision, Share, Tuner, Views
 from goulot.images import Shards
 from goulot.learners import Context
 from goulot.params import Section, members, parse, read
@@ -46,6 +46,9 @@ from goulot.stepping import Recipe
 from goulot.taps import INPUT
 
 log = logging.getLogger("goulot")
+
+PARTS = ("oof", "test", "alone")  # of the predictions, those that are arrays
+WORTH = 5000  # images of all epochs: of fewer the training is over before a process has started
 
 
 class Params(Section):
@@ -69,13 +72,14 @@ def run(params: Params, name: str) -> None:
     start, folder = time.monotonic(), layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
     work = _Work(params, name)
-    many = min(finetuning.count(work.device), len(work.rows.folds))
-    if many > 1 and (params.networks[name].epochs or params.networks[name].whole):  # else there is nothing to wait for
-        log.info("fine-tune %s: %d folds at a time, one a GPU", name, many)
-        alike = params.model_copy(update={"dtype": str(work.dtype).removeprefix("torch.")})
-        spawn(_train, (alike, name, many, log.level), nprocs=many)  # type: ignore[no-untyped-call]
-    predictions = work.cross_fit(work.rows.folds)
-    attention = work.attention()
+    alike = params.model_copy(update={"dtype": str(work.dtype).removeprefix("torch.")})
+    for shares in work.shares():
+        if len(shares) > 1:
+            log.info("finetune %s: folds %s at a time", name, " and ".join(str(share.folds) for share in shares))
+            spawn(_train, (alike, name, shares, log.level), nprocs=len(shares))  # type: ignore[no-untyped-call]
+        for share in shares:  # what processes did is taken up
+            work.train(share)
+    predictions, attention = work.results()
     scores = crossfit.write(folder, work.rows, predictions)
     if attention is not None:
         write_table(layout.attention(name), attention)
@@ -85,17 +89,16 @@ def run(params: Params, name: str) -> None:
     )
 
 
-def _train(number: int, params: Params, name: str, many: int, level: int) -> None:
-    """In a process of its own: train every `many`th fold's networks on GPU `number`; they wait as checkpoints."""
+def _train(number: int, params: Params, name: str, shares: list[Share], level: int) -> None:
+    """In a process of its own: train a share, on the GPU of its number; the predictions wait as checkpoints."""
     progress.show(level, beside=True)
     if torch.cuda.is_available():
         torch.cuda.set_device(number)
-    work = _Work(params, name)
-    work.cross_fit(work.rows.folds[number::many])
+    _Work(params, name).train(shares[number])
 
 
 class _Work:
-    """A network, what it is trained on, and the estimators that were made for the folds."""
+    """A network, what it is trained on, and what the folds' networks predict."""
 
     def __init__(self, params: Params, name: str) -> None:
         self._params, self._name, self._recipe = params, name, params.networks[name]
@@ -109,31 +112,68 @@ class _Work:
         self._X = _views(self._recipe, backbone, self.rows.rows, params.threads)
         key = _key(params, self._recipe, f"{self.dtype} on {self.device}")
         self.kept = Checkpoints(layout.checkpoints(name), key)
-        self._made: dict[int, Tuner] = {}
 
-    def cross_fit(self, folds: Sequence[int]) -> Predictions:
-        """Train the folds' networks, or take up what is left of them; predict."""
-        params = self._params
-        with threadpool_limits(params.threads):
-            return crossfit.cross_fit(
-                self._make, self.rows, lambda _fold: self._X, folds=folds, seed=params.seed, threads=params.threads,
-                watch=True,
-            )  # fmt: skip
+    def shares(self) -> list[list[Share]]:
+        """Rounds of processes; a single one of what takes no longer than they take to start."""
+        epochs = self._recipe.epochs + (self._recipe.whole.epochs if self._recipe.whole else 0)
+        if epochs * len(self.rows.truth.train.images) < WORTH:
+            return [[Share(self.rows.folds, self._params.threads)]]
+        return finetuning.shares(self.rows.folds, self.device, self._params.threads)
 
-    def attention(self) -> pd.DataFrame | None:
-        """Of the images as they are: image_id, height, width and the map in bytes, row by row."""
-        with threadpool_limits(self._params.threads):
-            tables = [_attention(made, self.rows.rows, fold, self._X) for fold, made in sorted(self._made.items())]
-        found = [table for table in tables if table is not None]
-        return pd.concat(found) if found else None
+    def train(self, share: Share) -> None:
+        """Train the folds' networks that no process has trained, and keep what they predict and look at."""
+        for fold in share.folds:
+            if self.kept.read(_kept(fold)) is None:
+                with threadpool_limits(share.threads):
+                    self.kept.write(_kept(fold), self._fold(fold, share.threads))
 
-    def _make(self, context: Context) -> Tuner:
-        fold = context.seed - self._params.seed
-        self._made[fold] = Tuner(
-            self._recipe, self._tail, context, device=self.device, dtype=self.dtype, checkpoints=self.kept,
-            label=f"finetune {self._name}, fold {fold}", whole=self._whole,
-        )  # fmt: skip
-        return self._made[fold]
+    def results(self) -> tuple[Predictions, pd.DataFrame | None]:
+        """What all folds' networks predict, and attention.parquet's rows: where they look at the images as they are."""
+        states = [self.kept.read(_kept(fold)) or {} for fold in self.rows.folds]
+        tables = [_rows(**seen) for state in states if (seen := state["attention"])]
+        return crossfit.together([_predictions(state) for state in states]), pd.concat(tables) if tables else None
+
+    def _fold(self, fold: int, threads: int) -> dict[str, Any]:
+        made: list[Tuner] = []
+
+        def make(context: Context) -> Tuner:
+            made.append(Tuner(
+                self._recipe, self._tail, context, device=self.device, dtype=self.dtype, checkpoints=self.kept,
+                label=f"finetune {self._name}, fold {fold}", whole=self._whole,
+            ))  # fmt: skip
+            return made[-1]
+
+        found = crossfit.cross_fit(
+            make, self.rows, lambda _fold: self._X, folds=[fold], seed=self._params.seed, threads=threads, watch=True
+        )
+        held = ((self.rows.rows["fold"] == fold) & (self.rows.rows["view"] == 0)).to_numpy()
+        maps = made[0].attention(self._X[held]) if made else None
+        seen = None if maps is None else {
+            "images": self.rows.rows["image_id"][held].tolist(),
+            "maps": torch.from_numpy((maps * 255).round().astype(np.uint8)),
+        }  # fmt: skip
+        return {
+            **{part: None if (values := getattr(found, part)) is None else torch.from_numpy(values) for part in PARTS},
+            "losses": found.losses.to_dict("list"),
+            "attention": seen,
+        }
+
+
+def _predictions(state: dict[str, Any]) -> Predictions:
+    arrays: dict[str, Any] = {part: None if state[part] is None else state[part].numpy() for part in PARTS}
+    return Predictions(**arrays, losses=pd.DataFrame(state["losses"]))
+
+
+def _rows(images: list[str], maps: torch.Tensor) -> pd.DataFrame:
+    """image_id, height, width and the map in bytes, row by row; maps are uint8 (images, height, width)."""
+    _, height, width = maps.shape
+    grids = [grid.tobytes() for grid in maps.numpy()]
+    return pd.DataFrame({"image_id": images, "height": height, "width": width, "map": grids})
+
+
+def _kept(fold: int) -> str:
+    """The name of what is kept of a fold whose networks are trained."""
+    return f"fold-{fold}"
 
 
 def _views(recipe: Recipe, backbone: Backbone, rows: pd.DataFrame, threads: int) -> Views:
@@ -150,17 +190,6 @@ def _views(recipe: Recipe, backbone: Backbone, rows: pd.DataFrame, threads: int)
 
 def _maps(recipe: Recipe, rows: pd.DataFrame) -> Maps:
     return features.Features(rows).maps(recipe.backbone, f"{recipe.tap}.map")
-
-
-def _attention(tuner: Tuner, rows: pd.DataFrame, fold: int, X: Views) -> pd.DataFrame | None:
-    """Of the fold's images as they are: image_id, height, width and the map in bytes, row by row."""
-    held = ((rows["fold"] == fold) & (rows["view"] == 0)).to_numpy()
-    maps = tuner.attention(X[held])
-    if maps is None:
-        return None
-    grids = [grid.tobytes() for grid in (maps * 255).round().astype(np.uint8)]
-    return pd.DataFrame({"image_id": rows["image_id"][held], "height": maps.shape[1], "width": maps.shape[2],
-                         "map": grids})  # fmt: skip
 
 
 def _backbone(recipe: Recipe, name: str) -> Backbone:
