@@ -1,5 +1,7 @@
 """Fine-tuning: no leaks, the same bytes for the same seed, every kind of task."""
 
+import logging
+import signal
 import subprocess
 import sys
 import time
@@ -7,9 +9,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -18,12 +22,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from goulot import backbones, crossfit, features, finetuning, layout, metrics, probes, training
+from goulot import backbones, crossfit, features, finetuning, layout, metrics, probes, progress, training, truth
 from goulot.artifacts import read_json, read_table, write_table
 from goulot.checkpoints import Checkpoints
-from goulot.finetuning import Tuner, Views
+from goulot.finetuning import Share, Tuner, Views
 from goulot.images import Shards
 from goulot.learners import Context
+from goulot.params import load as params_of
 from goulot.pixels import Pixels, Policy, augmented, mixed, soft
 from goulot.stages import finetune
 from goulot.stepping import Recipe
@@ -377,6 +382,46 @@ def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, mo
     assert not states.exists()
 
 
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_hidden_or_one_outlives_the_run_that_was_or_other_bytes_come_of_it(
+    mapped: Workspace,
+) -> None:
+    mapped.set("finetune.threads", 2)
+    mapped.set("finetune.networks.mine.epochs", -(-finetune.WORTH // len(truth.read().train.images)))
+    mapped.run("finetune mine")
+    folder, states = layout.finetuned("mine"), layout.checkpoints("mine")
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for kills_parent in (False, True):
+        run = subprocess.Popen([sys.executable, "-m", "goulot", "finetune", "mine"], stderr=subprocess.PIPE, text=True)
+        found: list[psutil.Process] = []
+        deadline = time.monotonic() + 120
+        while len(found) < 2 or len(list(states.glob("*/*.pt"))) < 2:
+            assert run.poll() is None, run.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+            children = psutil.Process(run.pid).children()
+            found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        (run if kills_parent else found[0]).kill()
+        said = run.communicate(timeout=60)[1]
+        assert run.returncode == -signal.SIGKILL, "who watches must see that it was killed"
+        assert kills_parent or "ended by signal 9; where memory was lacking, finetune.threads: 1" in said
+        assert "Traceback" not in said
+        assert not psutil.wait_procs(found, timeout=20)[1]
+    mapped.run("finetune mine")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_a_process_of_a_run_on_the_cpu_takes_a_gpu(mapped: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(finetune, "_Work", lambda *_, **__: SimpleNamespace(train=lambda share: None))
+    for device, expected in (("cpu", []), ("cuda", [1])):
+        mapped.set("finetune.device", device)
+        finetune._train(1, params_of("finetune", finetune.Params), "mine", [Share([0], 1), Share([1], 1)], logging.INFO)
+        assert taken == expected
+
+
 def test_depthwise_filters_are_trained_against_the_recipe_or_nothing_else_is(tmp_path: Path) -> None:
     plain = nn.Sequential(nn.Conv2d(6, 12, 1), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 12, 3, 2, groups=12))
     assert finetuning.depthwise(plain) == [plain[1], plain[2]]
@@ -400,9 +445,11 @@ def test_processes_train_something_else_than_one_or_a_fold_is_trained_twice(
     written: list[str] = []
     monkeypatch.setattr(Checkpoints, "write", lambda self, name, state: written.append(name))
     monkeypatch.setattr(finetune, "WORTH", 0)
+    monkeypatch.setattr(progress._Beside, "held", 0)
     mapped.set("finetune.threads", 3)  # one for each of its folds
     mapped.run("finetune mine")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == alone
+    assert progress._Beside.held > 3 * 2**26, "the processes' memory is not counted"
     assert not written, "the processes' networks are not taken up"
 
 

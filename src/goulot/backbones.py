@@ -34,8 +34,8 @@ class BackboneParams(Section):
     input_size: int | None = Field(None, ge=32, le=2048, description="side in pixels; empty means the weights' own")
     crop_pct: float | None = Field(
         None, gt=0, le=1,
-        description="share of the shorter side that a central crop keeps; empty means the weights' own, 1 keeps what "
-        "lies at the edges",
+        description="share of the shorter side that a central crop keeps; empty means the weights' own, of which many "
+        "are 0.875",
     )  # fmt: skip
     taps: list[str] | None = Field(
         None, description="depths whose vectors are kept, e.g. [s4, s5, head]; empty means all, [] none"

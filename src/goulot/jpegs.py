@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+MAGIC = b"\xff\xd8\xff"
 HEAD = 2**16  # bytes in which a JPEG's header says what it has to say
 FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one pass or several
 SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
@@ -32,10 +33,13 @@ class Jpeg(NamedTuple):
 def opened(data: memoryview) -> Jpeg | None:
     """A copy of the file in memory, where a GPU may decode it.
 
-    NumPy copies without Python's lock, so that threads read several files at a time.
+    NumPy copies, and so reads, without Python's lock: threads read several files at a time.
     """
-    pixels = size(data)
-    return Jpeg(torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy()), pixels) if pixels else None
+    if bytes(data[:3]) != MAGIC:
+        return None
+    copied = np.frombuffer(data, dtype=np.uint8).copy()
+    pixels = size(copied.data)
+    return Jpeg(torch.from_numpy(copied), pixels) if pixels else None
 
 
 def size(data: memoryview) -> int:
@@ -43,7 +47,7 @@ def size(data: memoryview) -> int:
 
     It must be in 8 bits, gray or in the colours that JPEGs usually are in, and upright whoever says so.
     """
-    if bytes(data[:3]) != b"\xff\xd8\xff":
+    if bytes(data[:3]) != MAGIC:
         return 0
     segments = list(_segments(bytes(data[:HEAD])))
     frames = [content for marker, content in segments if marker in FRAMES]

@@ -98,8 +98,21 @@ class _Clock:
         return f"{shown} {'left' if self._whole else 'so far'}"
 
 
+class _Beside:
+    held = 0
+
+
+def beside(held: int) -> None:
+    """Note the bytes of memory that processes which this one waited for have held together."""
+    _Beside.held = max(_Beside.held, held)
+
+
 def peak_bytes() -> int:
-    """The most memory that this process has held so far."""
+    """The most memory that this process has held so far, and what those beside it have."""
+    return _own_peak() + _Beside.held
+
+
+def _own_peak() -> int:
     try:  # the kernel's other count, below, begins with what the process that started this one had held
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

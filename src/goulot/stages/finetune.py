@@ -1,8 +1,13 @@
 """`goulot finetune <name>`: a network's last blocks, or all of it, trained on and cross-fitted on the one ledger."""
 
 import logging
+import os
 import shutil
+import signal
+import threading
 import time
+from contextlib import suppress
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 from threadpoolctl import threadpool_limits
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from goulot import (
     augmentation,
@@ -24,18 +29,21 @@ from goulot import (
     images,
     layout,
     ledger,
+    maps,
     pixels,
     probes,
     progress,
     stepping,
     tails,
+    targets,
     training,
+    truth,
 )
 from goulot.artifacts import digest, file_sha256, read_json, read_table, write_table
 from goulot.backbones import Backbone, BackboneParams
 from goulot.checkpoints import Checkpoints
 from goulot.crossfit import Predictions
-from goulot.errors import ArtifactError, ParamsError, choices
+from goulot.errors import ArtifactError, GoulotError, ParamsError, choices
 from goulot.features import Maps
 from goulot.finetuning import Device, Precision, Share, Tuner, Views
 from goulot.images import Shards
@@ -48,14 +56,17 @@ from goulot.taps import INPUT
 log = logging.getLogger("goulot")
 
 PARTS = ("oof", "test", "alone")  # of the predictions, those that are arrays
-WORTH = 5000  # images of all epochs: of fewer the training is over before a process has started
+WORTH = 5000  # images of all epochs, of fewer of which the end of a network is trained before a process has started
 
 
 class Params(Section):
     """The networks, and what they have in common."""
 
     seed: int = Field(0, ge=0)
-    threads: int = Field(2, ge=1, le=256, description="fixed, since the last bits of a result depend on it")
+    threads: int = Field(
+        2, ge=1, le=256, description="fixed, since the last bits of a result depend on it; on a CPU so many folds are "
+        "trained side by side, each with memory of its own",
+    )  # fmt: skip
     device: Device = Field("auto", description="auto takes a GPU where there is one")
     dtype: Precision = Field("auto", description="auto is bfloat16 where the device computes in it, else float32")
     networks: dict[str, Recipe] = Field(
@@ -71,12 +82,12 @@ def run(params: Params, name: str) -> None:
         raise ParamsError(choices("network", name, params.networks, "finetune.networks has"))
     start, folder = time.monotonic(), layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
-    work = _Work(params, name)
+    work = _Work(params, name, threads=params.threads)
     alike = params.model_copy(update={"dtype": str(work.dtype).removeprefix("torch.")})
     for shares in work.shares():
-        if len(shares) > 1:
-            log.info("finetune %s: folds %s at a time", name, " and ".join(str(share.folds) for share in shares))
-            spawn(_train, (alike, name, shares, log.level), nprocs=len(shares))  # type: ignore[no-untyped-call]
+        if len(lacking := [share for share in shares if work.lacks(share)]) > 1:
+            _side_by_side(alike, name, lacking)
+            progress.beside(sum(map(work.held, lacking)))
         for share in shares:  # what processes did is taken up
             work.train(share)
     predictions, attention = work.results()
@@ -89,18 +100,42 @@ def run(params: Params, name: str) -> None:
     )
 
 
+def _side_by_side(params: Params, name: str, shares: list[Share]) -> None:
+    """Train each share in a process of its own. Where one of them is killed, so is this one, as if it were all one."""
+    log.info("finetune %s: folds %s at a time", name, " and ".join(str(share.folds) for share in shares))
+    try:
+        spawn(_train, (params, name, shares, log.level), nprocs=len(shares), daemon=True)  # type: ignore[no-untyped-call]
+    except ProcessExitedException as error:
+        if (code := int(error.exit_code)) >= 0:
+            raise
+        log.error(
+            "finetune %s: one of the processes was ended by signal %d; where memory was lacking, finetune.threads: 1 "
+            "trains one fold at a time", name, -code,
+        )  # fmt: skip
+        signal.raise_signal(-code)
+
+
 def _train(number: int, params: Params, name: str, shares: list[Share], level: int) -> None:
     """In a process of its own: train a share, on the GPU of its number; the predictions wait as checkpoints."""
     progress.show(level, beside=True)
-    if torch.cuda.is_available():
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if finetuning.place(params.device).type == "cuda":
         torch.cuda.set_device(number)
-    _Work(params, name).train(shares[number])
+    with suppress(GoulotError):  # the parent, which trains what is left, meets the same, and says it in one line
+        _Work(params, name, threads=shares[number].threads).train(shares[number])
+
+
+def _end_with_parent() -> None:
+    """Whatever ends it: no signal tells of that on every system, nor to a process that is still importing."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Work:
     """A network, what it is trained on, and what the folds' networks predict."""
 
-    def __init__(self, params: Params, name: str) -> None:
+    def __init__(self, params: Params, name: str, *, threads: int) -> None:
         self._params, self._name, self._recipe = params, name, params.networks[name]
         backbone, where = _backbone(self._recipe, name), f"finetune.networks.{name}"
         self._tail = tails.cut(backbone, self._recipe.tap, f"{where}.tap")
@@ -109,23 +144,31 @@ class _Work:
         self.dtype = finetuning.dtype(params.dtype, self.device)
         if self._recipe.class_weight and self.rows.truth.target.task == "regression":
             raise ParamsError(f"{where}.class_weight is for classes and labels, and the target is numbers; omit it")
-        self._X = _views(self._recipe, backbone, self.rows.rows, params.threads)
+        self._X = _views(self._recipe, backbone, self.rows.rows, threads)
         key = _key(params, self._recipe, f"{self.dtype} on {self.device}")
         self.kept = Checkpoints(layout.checkpoints(name), key)
 
     def shares(self) -> list[list[Share]]:
         """Rounds of processes; a single one of what takes no longer than they take to start."""
-        epochs = self._recipe.epochs + (self._recipe.whole.epochs if self._recipe.whole else 0)
-        if epochs * len(self.rows.truth.train.images) < WORTH:
+        seen = self._recipe.members * self._recipe.epochs * len(self.rows.truth.train.images)
+        if seen < WORTH and not self._recipe.whole:
             return [[Share(self.rows.folds, self._params.threads)]]
         return finetuning.shares(self.rows.folds, self.device, self._params.threads)
 
+    def lacks(self, share: Share) -> list[int]:
+        """The folds whose networks are still to be trained."""
+        return [fold for fold in share.folds if self.kept.read(_kept(fold)) is None]
+
     def train(self, share: Share) -> None:
         """Train the folds' networks that no process has trained, and keep what they predict and look at."""
-        for fold in share.folds:
-            if self.kept.read(_kept(fold)) is None:
-                with threadpool_limits(share.threads):
-                    self.kept.write(_kept(fold), self._fold(fold, share.threads))
+        for fold in self.lacks(share):
+            with threadpool_limits(share.threads):
+                self.kept.write(_kept(fold), self._fold(fold, share.threads))
+
+    def held(self, share: Share) -> int:
+        """The bytes of memory of the process that trained a share."""
+        states = (self.kept.read(_kept(fold)) for fold in share.folds)
+        return max((int(state["peak_bytes"]) for state in states if state), default=0)
 
     def results(self) -> tuple[Predictions, pd.DataFrame | None]:
         """What all folds' networks predict, and attention.parquet's rows: where they look at the images as they are."""
@@ -156,6 +199,7 @@ class _Work:
             **{part: None if (values := getattr(found, part)) is None else torch.from_numpy(values) for part in PARTS},
             "losses": found.losses.to_dict("list"),
             "attention": seen,
+            "peak_bytes": progress.peak_bytes(),
         }
 
 
@@ -213,7 +257,8 @@ def _key(params: Params, recipe: Recipe, engine: str) -> str:
     """A digest of all that the result depends on, the code among it."""
     own = layout.features(recipe.backbone)
     read = [layout.MANIFEST, layout.TARGET, layout.VIEWS, layout.FOLDS, own / "rows.parquet", own / "meta.json"]
-    modules = (augmentation, balance, crossfit, finetuning, fitting, images, pixels, probes, stepping, tails, training)
-    code = [Path(str(module.__file__)) for module in modules]
+    modules = (augmentation, balance, crossfit, features, finetuning, fitting, images, ledger, maps, pixels, probes,
+               stepping, tails, targets, training, truth)  # fmt: skip
+    code = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
     shared = [params.seed, params.threads, engine, torch.__version__]
     return digest(recipe.model_dump(), shared, [file_sha256(path) for path in (*read, *code)])

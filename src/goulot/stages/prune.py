@@ -145,7 +145,8 @@ def _conclude(name: str, recipe: Recipe, settings: BackboneParams, scores: Seque
         )  # fmt: skip
         return
     path = layout.pruned_weights(name)
-    size = f", input_size: {settings.input_size}" if settings.input_size else ""
+    own = {"input_size": settings.input_size, "crop_pct": settings.crop_pct}
+    size = "".join(f", {key}: {value:g}" for key, value in own.items() if value)
     log.info("%s is a backbone of its own; to extract with it, put this line below extract.backbones:", name)
     log.info(
         '    %s: {model: %s, weights: "file:%s", sha256: %s%s}', name, settings.model, path, file_sha256(path), size
