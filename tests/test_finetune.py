@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -382,6 +382,14 @@ def test_a_killed_run_starts_over_or_ends_with_other_bytes(mapped: Workspace, mo
     assert not states.exists()
 
 
+def _trainers(parent: int) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.Error):  # it has ended
+            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return found
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_hidden_or_one_outlives_the_run_that_was_or_other_bytes_come_of_it(
     mapped: Workspace,
@@ -399,8 +407,7 @@ def test_a_process_that_is_killed_is_hidden_or_one_outlives_the_run_that_was_or_
             assert run.poll() is None, run.stderr
             assert time.monotonic() < deadline
             time.sleep(0.01)
-            children = psutil.Process(run.pid).children()
-            found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            found = _trainers(run.pid)
         (run if kills_parent else found[0]).kill()
         said = run.communicate(timeout=60)[1]
         assert run.returncode == -signal.SIGKILL, "who watches must see that it was killed"
