@@ -7,7 +7,7 @@ For each default backbone (or one timm network with random weights), on the samp
 scikit-learn's two photographs, 500 x 375 pixels at quality 90:
 
 - plain: the loop that most people write: a timm model in eval mode, float32, a DataLoader with two workers, timm's
-  own transform at the backbone's input size, the pooled features of the last layer, on 2,000 images at most;
+  own transform at the backbone's input size and crop, the pooled features of the last layer, on 2,000 images at most;
 - end to end: `goulot extract` from an empty store, the images as they are (no views), every tap; without loading the
   network and the one-off trial that settles the engine;
 - limit: 1 / (1/decode + 1/forward), each measured alone, since on a CPU both share the cores (on a GPU the slower);
@@ -137,7 +137,7 @@ def measured(kind: str, name: str, batch: int) -> dict[str, Any]:
     if kind == "ours":
         subprocess.run(["rm", "-rf", ".goulot/store", "data/extract"], check=True)
         log = goulot("extract", name)
-        found = [line for line in log.splitlines() if re.search("a batch takes|similarity of", line)]
+        found = [line for line in log.splitlines() if re.search("a batch takes|similarity of|does not decode", line)]
         print("".join(f"    {line}\n" for line in found), end="", flush=True)
         return {"rows/s": float(re.search(r"\(([\d.,]+) rows/s\)", log)[1].replace(",", ""))}
     if kind == "alone":
