@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -35,15 +36,21 @@ class Slot:
 def slots_here() -> int:
     """Return how many stages may use a GPU at a time: GOULOT_GPU_SLOTS, else one a GPU, at least one."""
     if (wanted := os.environ.get("GOULOT_GPU_SLOTS")) is None:
-        return max(1, gpus_here())
+        return max(1, len(gpus_here()))
     if not wanted.isdecimal() or int(wanted) < 1:
         raise PipelineError(f"GOULOT_GPU_SLOTS is {wanted!r}; allowed is a whole number from 1; unset it for one a GPU")
     return int(wanted)
 
 
+def gpus_here() -> list[str]:
+    """Return the NVIDIA GPUs that stages may see, as CUDA_VISIBLE_DEVICES names them, which chooses where it is set."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return list(takewhile(lambda gpu: gpu not in ("", "-1"), map(str.strip, chosen.split(","))))
+    return [str(number) for number in range(_installed())]
+
+
 @cache
-def gpus_here() -> int:
-    """Return the number of NVIDIA GPUs of this machine."""
+def _installed() -> int:
     if (tool := shutil.which("nvidia-smi")) is None:
         return 0
     try:
@@ -84,8 +91,6 @@ def _first_free(locks: list[FileLock]) -> int | None:
 
 
 def _device(number: int) -> dict[str, str]:
-    """Return the environment that shows the stage one GPU, where there are several and none was chosen."""
+    """Return the environment that shows the stage one GPU, where there are several."""
     gpus = gpus_here()
-    if gpus < 2 or "CUDA_VISIBLE_DEVICES" in os.environ:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": str(number % gpus)}
+    return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if len(gpus) > 1 else {}

@@ -463,10 +463,10 @@ def test_processes_train_something_else_than_one_or_a_fold_is_trained_twice(
 @pytest.mark.parametrize(
     ("threads", "gpus", "expected"),
     [
-        (1, 0, [[([0, 1, 2, 3, 4], 1)], []]),
+        (1, 0, [[([0, 1, 2, 3, 4], 1)]]),
         (2, 0, [[([0, 2], 1), ([1, 3], 1)], [([4], 2)]]),
         (4, 0, [[([0], 1), ([1], 1), ([2], 1), ([3], 1)], [([4], 4)]]),
-        (16, 0, [[], [([fold], 3) for fold in range(5)]]),
+        (16, 0, [[([fold], 3) for fold in range(5)]]),
         (2, 1, [[([0, 1, 2, 3, 4], 2)]]),
         (2, 8, [[([fold], 2) for fold in range(5)]]),
     ],

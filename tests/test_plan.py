@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from goulot import cli
+from goulot.commands import plan as plan_command
 from goulot.errors import GoulotError
 from goulot.planning import estimate
 from goulot.planning.estimate import Cost
@@ -103,6 +104,16 @@ def test_images_that_were_not_read_are_a_traceback(workspace: Workspace) -> None
     error = CliRunner().invoke(cli.app, ["plan"]).exception
     assert isinstance(error, GoulotError)
     assert "dvc repro ingest" in str(error)
+
+
+def test_a_network_is_given_up_that_something_else_names(ready: Workspace) -> None:
+    network = ready.params["extract"]["backbones"]["tiny"]
+    ready.params["extract"]["backbones"] = dict.fromkeys(("tiny", "lenet5", "wide", "hand", "spare"), network)
+    ready.params["learn"]["learners"]["scratch"] = {"kind": "lenet5"}  # whose network has that name by default
+    ready.params["prune"] = {"networks": {"slim": {"backbone": "wide"}}}
+    ready.params["rank"] = {"columns": ["hand/s2.avg"]}
+    ready.write()
+    assert plan_command.needed() == {"tiny", "lenet5", "wide", "hand"}
 
 
 @pytest.mark.slow

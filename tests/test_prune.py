@@ -135,8 +135,8 @@ def test_the_pruned_network_is_not_what_extract_runs_or_its_numbers_are_not_its_
     assert speed["before"] > 0
     assert speed["after"] > 0
     assert "images/s" in caplog.text
-    line = caplog.messages[-1]  # the line that the stage says to add
-    added = YAML(typ="safe").load(line.strip())["slim"]
+    lines = caplog.messages[-1].partition("\n")[2]  # those that the stage says to add
+    added = YAML(typ="safe").load(lines)["slim"]
     assert added["sha256"] == file_sha256(layout.pruned_weights("slim"))
     assert (added["input_size"], added["crop_pct"]) == (64, 1.0)
     pruning_ws.set("extract.backbones.slim", added)

@@ -4,6 +4,8 @@ import json
 import logging
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -139,7 +142,8 @@ def test_bfloat16_that_was_asked_for_is_given_without_a_word(
             settling.settle(params, cancelling, engines.record(params, cancelling, tmp_path), 9, trial).dtype
             == "bfloat16"
         )
-        (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+        (line,) = [record for record in warned if "other programs" not in record.getMessage()]
         assert "in bfloat16 the least cosine similarity of a pooled tap to float32 is 0." in line.getMessage()
         assert "extract.dtype: auto takes no less than 0.9995" in line.getMessage()
 
@@ -277,6 +281,22 @@ def test_a_runtime_or_dtype_that_is_not_here_gives_a_traceback_or_another(
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert "torch.compile needs a C++ compiler; install g++; or use auto" in refusal("extract", "tiny")
+
+
+def test_an_engine_is_settled_for_good_beside_other_work_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone, params = network(), auto(runtime="torch")
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(psutil.cpu_count() or 1)]
+    try:
+        time.sleep(0.3)  # until they have begun
+        with caplog.at_level("WARNING", logger="goulot"):
+            settling.settle(params, backbone, engines.record(params, backbone, tmp_path), 9, small)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert "another extract.trial settles it anew" in caplog.text
 
 
 def short_of_memory(above: int) -> Callable[..., Any]:

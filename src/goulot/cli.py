@@ -131,7 +131,9 @@ def describe(
             help="a name below extract.backbones, or any network's", autocompletion=_names("extract", "backbones")
         ),
     ],
-    input_size: Annotated[int | None, typer.Option(help="side in pixels; else the weights' own", min=32)] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="side in pixels; else as in params.yaml, or the weights' own", min=32)
+    ] = None,
 ) -> None:
     """Print a line a depth."""
     from goulot.commands.describe import run as run_describe

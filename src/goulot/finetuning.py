@@ -59,7 +59,8 @@ def shares(folds: Sequence[int], device: torch.device, threads: int) -> list[lis
     whole = len(folds) - len(folds) % threads
     left = folds[whole:]
     first = [Share(list(folds[number:whole:threads]), 1) for number in range(threads)]
-    return [first if whole else [], [Share([fold], threads // len(left)) for fold in left]]
+    last = [Share([fold], threads // len(left)) for fold in left]
+    return [shares for shares in (first if whole else [], last) if shares]
 
 
 def count() -> int:

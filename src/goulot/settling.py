@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -32,6 +33,7 @@ COMPILES_S = 60.0  # what torch.compile costs on two cores, in the trial and aga
 COMPILE_GAIN = 0.2  # share of the forward pass that it saves at least
 BATCH = {"cpu": 16, "cuda": 256}
 TRIES = 3
+BUSY = 0.2  # share of the processor's time that others take, from which a trial may tell nothing of the machine alone
 
 Images = Callable[[Engine], Tensor]  # a batch of the network's input, uint8 (n, H, W, 3), as that engine makes it
 
@@ -50,6 +52,7 @@ def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, tr
     device = _device(params.device)
     if params.runtime != "auto":
         _check(params.runtime, device, params.dtype)
+    _say_if_busy(backbone.name)
     engine = Engine(device, "float32", params.batch or BATCH[device], params.threads or processor.cores())
     while True:
         try:
@@ -60,6 +63,15 @@ def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, tr
         engine = engine.halved(backbone.name)
     _say(backbone.name, settled, why)
     return kept.write(settled, why)
+
+
+def _say_if_busy(backbone: str) -> None:
+    """Runtimes suffer unlike from what runs beside them, and what is settled now is kept."""
+    if (share := psutil.cpu_percent(interval=0.2) / 100) >= BUSY:
+        log.warning(
+            "%s: other programs take %.0f %% of the processor during the trial of engines, whose finding is kept; once "
+            "they are done, another extract.trial settles it anew", backbone, 100 * share,
+        )  # fmt: skip
 
 
 def _say(backbone: str, engine: Engine, why: Mapping[str, Any]) -> None:

@@ -116,7 +116,7 @@ class Store:
         with pa.memory_map(str(path)) as source:
             if sha256(memoryview(source.read_buffer()))[:32] != path.stem:
                 log.warning(
-                    "%s is damaged: its bytes are not those that were written; it is dropped and computed anew",
+                    "%s is damaged: its bytes are not those that were written; dropped, and extract computes it anew",
                     path,
                 )
                 path.unlink()

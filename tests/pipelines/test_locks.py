@@ -59,11 +59,26 @@ def test_the_number_of_slots_is_checked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_one_of_several_gpus_is_shown_to_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "gpus_here", lambda: 2)
+    monkeypatch.setattr(gpu, "_installed", lambda: 2)
     monkeypatch.delenv("GOULOT_GPU_SLOTS")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with gpu.slot(lambda: False, print) as first, gpu.slot(lambda: False, print) as second:
         assert [first.env, second.env] == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "slots", "env"),
+    [("1", 1, {}), ("3, 1", 2, {"CUDA_VISIBLE_DEVICES": "3"}), ("", 1, {}), ("2,-1,0", 1, {})],
+)
+def test_stages_share_a_gpu_that_was_chosen_or_take_one_that_was_not(
+    chosen: str, slots: int, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_installed", lambda: 4)
+    monkeypatch.delenv("GOULOT_GPU_SLOTS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert gpu.slots_here() == slots
+    with gpu.slot(lambda: False, print) as held:
+        assert held.env == env
 
 
 def entry(pid: int, cmd: str) -> dict[str, object]:

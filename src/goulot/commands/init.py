@@ -27,6 +27,7 @@ FEW_NAMES = 20  # that every learner takes
 BY_METRIC: dict[str, Task] = {
     "qwk": "ordinal", "rmse": "regression", "mae": "regression", "r2": "regression", "log_loss": "multiclass",
     "accuracy": "multiclass", "balanced_accuracy": "multiclass", "roc_auc": "multiclass",
+    "f1_macro": "multiclass", "f1_weighted": "multiclass", "f1_micro": "multiclass", "map": "multiclass",
 }  # fmt: skip
 
 SAID: dict[submission.Kind, str] = {
@@ -49,7 +50,7 @@ class Outcome:
 
 
 def run(source: str, *, metric: str | None = None, given: Given | None = None) -> list[str]:
-    """Look, write `fetch`, `ingest` and `blend.metric` into params.yaml; return the explanation, a line a finding."""
+    """Look, write the data set's settings into params.yaml; return the explanation, a line a finding."""
     params.read()
     if not source.startswith(tuple(f"{kind}:" for kind in sources.KINDS)) and Path(source).expanduser().exists():
         source = f"path:{source}"
@@ -58,7 +59,8 @@ def run(source: str, *, metric: str | None = None, given: Given | None = None) -
         outcome = _outcome(looked, metric, given)
         lines = [*_explained(looked, outcome), *_asked(looked, outcome, metric or "auto")]
     left_out = _write(source, outcome, metric)
-    return [*lines, *left_out, f"wrote fetch and ingest to {layout.PARAMS}; next: dvc repro"]
+    wrote = f"wrote fetch, ingest, blend.metric and report.title to {layout.PARAMS}; next: dvc repro"
+    return [*lines, *left_out, wrote]
 
 
 def _outcome(looked: Survey, metric: str | None, given: Given | None) -> Outcome:
@@ -89,7 +91,7 @@ def _target(
 ) -> Target:
     """The target, where the metric decides what whole numbers are."""
     target = labelling.target(cells, spec.columns, spec.separator, "auto", sample)
-    wanted = BY_METRIC.get(metric or "")
+    wanted = BY_METRIC.get((metric or "").partition("@")[0])
     open_ = target.task in ("ordinal", "multiclass", "regression") and len(spec.columns) == 1
     if wanted is None or wanted == target.task or not open_:
         return target

@@ -13,6 +13,7 @@ from rich.table import Table
 from goulot import layout, params
 from goulot.artifacts import read_json
 from goulot.errors import GoulotError, ParamsError
+from goulot.learners import find
 from goulot.planning import estimate, trial
 from goulot.planning.estimate import Cost
 from goulot.planning.keep import Choice, Lean, Plan
@@ -20,7 +21,7 @@ from goulot.progress import track
 from goulot.ranking import ALL
 from goulot.reporting import costs
 from goulot.reporting.overview import duration, size
-from goulot.stages import audit, augment, extract, finetune, learn, rank
+from goulot.stages import audit, augment, extract, finetune, learn, prune, rank
 
 POWERS = {"svm": 2}  # of learners whose time grows faster than the images
 
@@ -89,13 +90,19 @@ def _plan(cut: Path, found: Sequence[Cost], images: int) -> Plan:
     order += [name for name in params.members("extract", "backbones") if name not in order]
     views = params.load("augment", augment.Params).views
     recipes = params.load("finetune", finetune.Params).networks
-    learners = params.load("learn", learn.Params).learners.values()
-    read = {str(about["backbone"]) for learner in learners if "backbone" in (about := learner.model_extra or {})}
-    by_hand = {column.partition("/")[0] for column in params.load("rank", rank.Params).columns or ()}
-    needed = frozenset({params.load("audit", audit.Params).backbone, *read, *by_hand})
     stacked = {(str(b), str(c)) for b, c in read_json(cut / layout.CHOICE)[ALL]}
     lean = {name: rest for name in order if (rest := _lean(cut, name, stacked, images * (views + 1)))}
-    return Plan(found, order, needed, frozenset(recipe.backbone for recipe in recipes.values()), views, lean)
+    return Plan(found, order, needed(), frozenset(recipe.backbone for recipe in recipes.values()), views, lean)
+
+
+def needed() -> frozenset[str]:
+    """The backbones that params.yaml names elsewhere too, so that leaving one out would stop the run."""
+    learners = params.load("learn", learn.Params).learners
+    maps = [find(f"learn.learners.{name}", about.model_dump()).map for name, about in learners.items()]
+    read = {backbone for backbone, _ in filter(None, maps)}
+    pruned = {recipe.backbone for recipe in params.load("prune", prune.Params).networks.values()}
+    by_hand = {column.partition("/")[0] for column in params.load("rank", rank.Params).columns or ()}
+    return frozenset({params.load("audit", audit.Params).backbone, *read, *pruned, *by_hand})
 
 
 def _lean(cut: Path, backbone: str, stacked: set[tuple[str, str]], rows: int) -> Lean | None:

@@ -62,18 +62,18 @@ def run(folder: Path, device: str) -> tuple[int, Iterator[Tried]]:
     most = min(IMAGES[device], len(manifest))
     cuts = [_cut(folder / str(number), manifest, most, share) for number, share in enumerate(SHARES)]
     cuts.append(_again(folder / str(len(SHARES)), *cuts[-1]))
-    return len(manifest), _stages(cuts)
+    return len(manifest), _stages(cuts, int((manifest["split"] == "train").sum()))
 
 
-def _stages(cuts: Sequence[tuple[Path, int]]) -> Iterator[Tried]:
-    """In the pipeline's order."""
+def _stages(cuts: Sequence[tuple[Path, int]], training: int) -> Iterator[Tried]:
+    """In the pipeline's order; `training` images there will be in all."""
     stored = [0] * len(cuts)
     for stage, place in [*costs.stages(), ("report", layout.REPORT)]:
         verb, _, name = stage.partition("@")
         if verb in ("fetch", "ingest"):
             continue
         try:
-            found = _tried(verb, name, [cut for cut, _ in cuts])
+            found = _tried(verb, name, [cut for cut, _ in cuts], training)
         except GoulotError as error:
             yield stage, error
             return  # what follows would only lack what this one writes
@@ -130,26 +130,29 @@ def _settings(folder: Path, document: Mapping[str, Any], epochs: int) -> None:
         YAML(typ="safe").dump(own, file)
 
 
-def _tried(stage: str, name: str, cuts: Sequence[Path]) -> list[tuple[float, int]]:
+def _tried(stage: str, name: str, cuts: Sequence[Path], training: int) -> list[tuple[float, int]]:
     """Seconds and peak bytes of the stage on each cut. Raises GoulotError as the stage does."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(_timed, stage, [name] if name else [], cuts).result()
+            return pool.submit(_timed, stage, [name] if name else [], cuts, training).result()
         except BrokenProcessPool as error:
             raise GoulotError("the stage's process was ended from outside; out of memory?") from error
 
 
-def _timed(stage: str, names: Sequence[str], cuts: Sequence[Path]) -> list[tuple[float, int]]:
+def _timed(stage: str, names: Sequence[str], cuts: Sequence[Path], training: int) -> list[tuple[float, int]]:
     """In the process of its own."""
     logging.disable(logging.CRITICAL)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115  of progress; the process ends with the stage
     found = []
     start = psutil.Process().create_time()
+    module = import_module(f"goulot.stages.{stage}")
+    if stage == "finetune":  # folds are trained side by side, or not, as those of all images will be
+        recipe = params.load(stage, module.Params).networks[names[0]]
+        vars(module)["WORTH"] = 0 if module.pays(recipe, training) else sys.maxsize
     for cut in cuts[: len(cuts) if stage == "finetune" else len(SHARES)]:
         os.chdir(cut)
         # A cut's features are in no store yet; how the networks run is settled on the first cut.
         os.environ |= {"GOULOT_STORE": str(cut / STORE), "GOULOT_ENGINES": str(cut.parent / "engines")}
-        module = import_module(f"goulot.stages.{stage}")
         module.run(params.load(stage, module.Params), *names)
         found.append((time.time() - start, peak_bytes()))
         start = time.time()

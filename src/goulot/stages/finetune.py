@@ -100,6 +100,11 @@ def run(params: Params, name: str) -> None:
     )
 
 
+def pays(recipe: Recipe, images: int) -> bool:
+    """Whether training the folds of so many images in processes side by side is worth starting them."""
+    return recipe.whole is not None or recipe.members * recipe.epochs * images >= WORTH
+
+
 def _side_by_side(params: Params, name: str, shares: list[Share]) -> None:
     """Train each share in a process of its own. Where one of them is killed, so is this one, as if it were all one."""
     log.info("finetune %s: folds %s at a time", name, " and ".join(str(share.folds) for share in shares))
@@ -150,8 +155,7 @@ class _Work:
 
     def shares(self) -> list[list[Share]]:
         """Rounds of processes; a single one of what takes no longer than they take to start."""
-        seen = self._recipe.members * self._recipe.epochs * len(self.rows.truth.train.images)
-        if seen < WORTH and not self._recipe.whole:
+        if not pays(self._recipe, len(self.rows.truth.train.images)):
             return [[Share(self.rows.folds, self._params.threads)]]
         return finetuning.shares(self.rows.folds, self.device, self._params.threads)
 

@@ -137,7 +137,7 @@ def _say(name: str, both: Sequence[Backbone], scores: Sequence[float], speeds: S
 
 
 def _conclude(name: str, recipe: Recipe, settings: BackboneParams, scores: Sequence[float], *, keeps: bool) -> None:
-    """Say what is kept, and the line that has `extract` run it."""
+    """Say what is kept, and the lines that have `extract` run it."""
     if not keeps:
         log.warning(
             "%s: the score falls from %.4f to %.4f, by more than prune.networks.%s.tolerance (%g): %s stays as it is, "
@@ -146,8 +146,9 @@ def _conclude(name: str, recipe: Recipe, settings: BackboneParams, scores: Seque
         return
     path = layout.pruned_weights(name)
     own = {"input_size": settings.input_size, "crop_pct": settings.crop_pct}
-    size = "".join(f", {key}: {value:g}" for key, value in own.items() if value)
-    log.info("%s is a backbone of its own; to extract with it, put this line below extract.backbones:", name)
-    log.info(
-        '    %s: {model: %s, weights: "file:%s", sha256: %s%s}', name, settings.model, path, file_sha256(path), size
+    lines = [f"{name}:", f"  model: {settings.model}", f"  weights: file:{path}", f"  sha256: {file_sha256(path)}",
+             *(f"  {key}: {value:g}" for key, value in own.items() if value)]  # fmt: skip
+    log.info(  # a setting a line: DVC's own writer, by which it sets params, spoils an address in braces
+        "%s is a backbone of its own; to extract with it, put these lines below extract.backbones:\n%s", name,
+        "\n".join(f"    {line}" for line in lines),
     )  # fmt: skip
