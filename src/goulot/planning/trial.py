@@ -146,14 +146,14 @@ def _timed(stage: str, names: Sequence[str], cuts: Sequence[Path], training: int
     found = []
     start = psutil.Process().create_time()
     module = import_module(f"goulot.stages.{stage}")
+    how = {}
     if stage == "finetune":  # folds are trained side by side, or not, as those of all images will be
-        recipe = params.load(stage, module.Params).networks[names[0]]
-        vars(module)["WORTH"] = 0 if module.pays(recipe, training) else sys.maxsize
+        how["beside"] = module.pays(params.load(stage, module.Params).networks[names[0]], training)
     for cut in cuts[: len(cuts) if stage == "finetune" else len(SHARES)]:
         os.chdir(cut)
         # A cut's features are in no store yet; how the networks run is settled on the first cut.
         os.environ |= {"GOULOT_STORE": str(cut / STORE), "GOULOT_ENGINES": str(cut.parent / "engines")}
-        module.run(params.load(stage, module.Params), *names)
+        module.run(params.load(stage, module.Params), *names, **how)
         found.append((time.time() - start, peak_bytes()))
         start = time.time()
     return found + [found[-1]] * (len(cuts) - len(found))

@@ -76,15 +76,18 @@ class Params(Section):
     )
 
 
-def run(params: Params, name: str) -> None:
-    """Write `data/finetune/<name>/`: what `learn` writes, the losses by epoch among it, and attention.parquet."""
+def run(params: Params, name: str, *, beside: bool | None = None) -> None:
+    """Write `data/finetune/<name>/`: what `learn` writes, the losses by epoch among it, and attention.parquet.
+
+    `beside`: whether folds are trained side by side; where nothing is said, where that pays.
+    """
     if name not in params.networks:
         raise ParamsError(choices("network", name, params.networks, "finetune.networks has"))
     start, folder = time.monotonic(), layout.finetuned(name)
     shutil.rmtree(folder, ignore_errors=True)
     work = _Work(params, name, threads=params.threads)
     alike = params.model_copy(update={"dtype": str(work.dtype).removeprefix("torch.")})
-    for shares in work.shares():
+    for shares in work.shares(beside):
         if len(lacking := [share for share in shares if work.lacks(share)]) > 1:
             _side_by_side(alike, name, lacking)
             progress.beside(sum(map(work.held, lacking)))
@@ -153,9 +156,9 @@ class _Work:
         key = _key(params, self._recipe, f"{self.dtype} on {self.device}")
         self.kept = Checkpoints(layout.checkpoints(name), key)
 
-    def shares(self) -> list[list[Share]]:
+    def shares(self, beside: bool | None) -> list[list[Share]]:
         """Rounds of processes; a single one of what takes no longer than they take to start."""
-        if not pays(self._recipe, len(self.rows.truth.train.images)):
+        if not (pays(self._recipe, len(self.rows.truth.train.images)) if beside is None else beside):
             return [[Share(self.rows.folds, self._params.threads)]]
         return finetuning.shares(self.rows.folds, self.device, self._params.threads)
 
