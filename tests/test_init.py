@@ -161,7 +161,10 @@ def test_extra_columns_are_not_numbers_or_text_by_image(data: Path, checkout: Pa
     assert (row["sex"], row["age_approx"]) == ("", 10.0)
 
 
-@pytest.mark.parametrize(("metric", "task"), [("accuracy", "multiclass"), ("qwk", "ordinal"), ("mae", "regression")])
+@pytest.mark.parametrize(("metric", "task"), [
+    ("accuracy", "multiclass"), ("f1_macro", "multiclass"), ("map@5", "multiclass"), ("qwk", "ordinal"),
+    ("mae", "regression"),
+])  # fmt: skip
 def test_the_metric_does_not_say_what_whole_numbers_are(metric: str, task: str, data: Path, checkout: Path) -> None:
     rows = labelled(20, [0, 1, 2, 3])
     write_images(data, [f"train_images/{name}.jpg" for name, _ in rows])
