@@ -7,6 +7,7 @@ other one.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from itertools import product
 
 import numpy as np
@@ -33,7 +34,7 @@ class View:
     quarter_turns: int = 0  # counter-clockwise, after the network's own resize and crop
     flip: bool = False  # left to right, after the turns
 
-    @property
+    @cached_property
     def posed(self) -> bool:
         """Whether nothing but turns and flips makes it."""
         return self == View(quarter_turns=self.quarter_turns, flip=self.flip)
@@ -112,9 +113,10 @@ def table(image_ids: list[str], contents: list[str], policy: Policy, *, views: i
 
 
 def views_of(plan: pd.DataFrame) -> list[View]:
-    """The rows of a plan as views."""
+    """The rows of a plan as views; rows that are alike share one."""
     columns = [plan[name].tolist() for name in View.__dataclass_fields__]
-    return [View(*values) for values in zip(*columns, strict=True)]
+    made = cache(View)
+    return [made(*values) for values in zip(*columns, strict=True)]
 
 
 def before_resize(image: Image.Image, view: View) -> Image.Image:

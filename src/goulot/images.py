@@ -90,7 +90,7 @@ SCHEMA = pa.schema([("image_id", pa.string()), ("encoded", pa.large_binary())])
 def pack(images: Iterable[tuple[str, Path]], folder: Path, *, shard_bytes: int) -> Iterator[tuple[str, str, int]]:
     """Pack files into `folder/00000.arrow`, ...; yield (image_id, shard, row) of each as it is written.
 
-    A shard is an Arrow IPC file with one record batch an image: any row is read without its neighbours.
+    A shard is an Arrow IPC file of one record batch: any row is read without its neighbours, and found at once.
     """
     pending: list[tuple[str, bytes]] = []
     size = number = 0
@@ -111,23 +111,39 @@ def _write_shard(path: Path, rows: list[tuple[str, bytes]]) -> Iterator[tuple[st
         pa.OSFile(str(partial), "wb") as sink,
         pa.ipc.new_file(sink, SCHEMA) as writer,
     ):
-        for image_id, data in rows:
-            writer.write_batch(pa.record_batch([[image_id], [data]], schema=SCHEMA))
+        writer.write_batch(pa.record_batch(list(zip(*rows, strict=True)), schema=SCHEMA))
     for row, (image_id, _) in enumerate(rows):
         yield image_id, path.name, row
+
+
+class Shard(NamedTuple):
+    """A file of packed images: whose they are, and where each begins in their bytes, the last one's end included."""
+
+    ids: pa.StringArray
+    starts: np.ndarray
+    data: memoryview
+
+    @classmethod
+    def open(cls, path: Path) -> "Shard":
+        """Map it; nothing of the images is read yet."""
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        (batch,) = map(file.get_batch, range(file.num_record_batches))
+        _, starts, data = batch["encoded"].buffers()
+        return cls(batch["image_id"], np.frombuffer(starts, dtype=np.int64), memoryview(data))
 
 
 class Shards:
     """Random access to packed images through memory maps; safe to share between threads."""
 
     def __init__(self, folder: Path, manifest: pd.DataFrame) -> None:
-        self._readers = {}
+        self._shards = {}
         for name in manifest["shard"].unique():
             try:
-                self._readers[name] = pa.ipc.open_file(pa.memory_map(str(folder / name)))
-            except (OSError, pa.ArrowInvalid) as error:
+                self._shards[name] = Shard.open(folder / name)
+            except (OSError, ValueError) as error:  # Arrow's for what is no such file is one of the latter
                 raise ArtifactError(
-                    f"{folder / name} is missing or damaged; dvc repro -f -s ingest packs it anew"
+                    f"{folder / name} is missing or damaged, or of another version; "
+                    "dvc repro -f -s ingest packs it anew"
                 ) from error
 
     def decode(self, shard: str, row: int, image_id: str) -> Image.Image:
@@ -139,7 +155,8 @@ class Shards:
 
     def encoded(self, shard: str, row: int, image_id: str) -> memoryview:
         """The image's file. Raises DataError if the row holds another image."""
-        held, encoded = self._readers[shard].get_batch(row).columns
-        if (found := held[0].as_py()) != image_id:
+        ids, starts, data = self._shards[shard]
+        found = ids[row].as_py() if row < len(ids) else None
+        if found != image_id:
             raise DataError(f"{shard} row {row} holds {found!r}, not {image_id!r}; dvc repro -f -s ingest")
-        return memoryview(encoded[0].as_buffer())
+        return data[starts[row] : starts[row + 1]]
