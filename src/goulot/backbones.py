@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode, Resize, v2
 from goulot import networks, weights
 from goulot.errors import ParamsError, choices
 from goulot.params import Section
+from goulot.resizing import Products
 from goulot.taps import INPUT, Tap, Tapped, find_taps
 
 Resizer = Literal["pillow", "torch"]
@@ -73,13 +74,19 @@ class Preprocessing:
 
     def quick(self) -> Callable[[Tensor], Tensor] | None:
         """The transform by torch, of uint8 (..., 3, H, W), None where torch has no like of it."""
+        parts = self._parts()
+        return None if parts is None else v2.Compose([parts[0], *parts[1]])
+
+    def products(self) -> Products | None:
+        """The same for a GPU, of uint8 (n, 3, H, W)."""
+        parts = self._parts()
+        return None if parts is None else Products(*parts)
+
+    def _parts(self) -> tuple[v2.Resize, list[Any]] | None:
         first, *rest = self._transform().transforms
         if not isinstance(first, Resize) or first.interpolation not in QUICK:
             return None
-        quick: Callable[[Tensor], Tensor] = v2.Compose(
-            [v2.Resize(first.size, first.interpolation, antialias=True), *rest]
-        )
-        return quick
+        return v2.Resize(first.size, first.interpolation, antialias=True), rest
 
     def _transform(self) -> Any:
         return create_transform(

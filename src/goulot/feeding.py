@@ -20,9 +20,9 @@ from goulot.jpegs import Jpeg
 
 PLANNED = 4096  # images whose jobs are made together
 BURST = 8  # batches that are decoded before the forward pass on a CPU
-READ = 8  # files that a thread reads at a time, ahead of a GPU ...
-AT_ONCE = 64  # ... that decodes so many together
-AHEAD = 2  # batches that are ready before a GPU asks for them
+READERS, READ = 4, 16  # threads that read files ahead of a GPU, and how many each reads at a time ...
+AT_ONCE = 256  # ... where so many are decoded together
+AHEAD = 2  # batches, and as many lists that are being decoded, that are ready before a GPU asks for them
 
 
 class Job(NamedTuple):
@@ -35,6 +35,14 @@ class Job(NamedTuple):
     names: list[str]  # the views' rows in the store
 
 
+class Opened(NamedTuple):
+    """An image whose file may be a JPEG for the GPU: the views that are then made there, and those of a thread."""
+
+    job: Job
+    other: Job
+    jpeg: Jpeg | None
+
+
 Batch = tuple[list[str], Tensor]
 Decoded = tuple[list[str], list[np.ndarray] | list[Tensor]]
 Work = Callable[[Job], Decoded]
@@ -44,7 +52,7 @@ FoundT = TypeVar("FoundT")
 
 def jobs(plan: pd.DataFrame, missing: set[str]) -> Iterator[Job]:
     """The images with rows to compute; made some at a time, since a competition may have very many."""
-    todo = plan[plan["name"].isin(missing)].drop_duplicates("name")
+    todo = plan[[name in missing for name in plan["name"].tolist()]].drop_duplicates("name")
     image = pd.factorize(todo["image_id"])[0]
     order = np.argsort(image, kind="stable")
     starts = np.append(np.flatnonzero(np.diff(image[order], prepend=-1)), len(todo))
@@ -138,26 +146,37 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
 
     Each view by itself, whichever others of its image are wanted beside it: a view must have one value.
     """
-    pending, quick = iter(jobs), backbone.preprocessing.quick()
+    resize = backbone.preprocessing.products()
+    stream = torch.cuda.current_stream() if engine.device == "cuda" else None
 
-    def opened(some: list[Job]) -> list[tuple[Job, Job, Jpeg | None]]:
+    def opened(some: list[Job]) -> list[Opened]:
         found = []
         for job in some:
             posed, changed = _parted(job)
-            able = posed.views and quick is not None
+            able = posed.views and resize is not None
             jpeg = jpegs.opened(shards.encoded(job.shard, job.row, job.image_id)) if able else None
-            found.append((posed, changed if jpeg else job, jpeg))
+            found.append(Opened(posed, changed if jpeg else job, jpeg))
         return found
 
-    read = chain.from_iterable(_ahead(workers, opened, iter(lambda: list(islice(pending, READ)), []), engine.threads))
-    while some := list(islice(read, AT_ONCE)):
-        others = [workers.submit(work, changed) for _, changed, _ in some if changed.views]
-        able = [(posed, jpeg) for posed, _, jpeg in some if jpeg]
-        images = jpegs.decode([jpeg for _, jpeg in able], quick, engine.device) if quick is not None else []
-        for (job, _), image in zip(able, images, strict=True):
-            yield work(job) if image is None else (job.names, [_posed(image, view) for view in job.views])
-        for future in others:
-            yield future.result()
+    def decoded(some: list[Opened]) -> Iterator[Decoded]:
+        others = [workers.submit(work, one.other) for one in some if one.other.views]
+        able = [(one.job, one.jpeg) for one in some if one.jpeg]
+        with torch.cuda.stream(stream):
+            images = jpegs.decode([jpeg for _, jpeg in able], resize, engine.device) if resize is not None else []
+        posed = (
+            work(job) if image is None else (job.names, [_posed(image, view) for view in job.views])
+            for (job, _), image in zip(able, images, strict=True)
+        )
+        return chain(posed, (future.result() for future in others))
+
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as decoder:
+        read = chain.from_iterable(_ahead(readers, opened, _lists(jobs, READ), 2 * AT_ONCE // READ))
+        yield from chain.from_iterable(_ahead(decoder, decoded, _lists(read, AT_ONCE), AHEAD))
+
+
+def _lists(items: Iterable[ItemT], length: int) -> Iterator[list[ItemT]]:
+    pending = iter(items)
+    return iter(lambda: list(islice(pending, length)), [])
 
 
 def _parted(job: Job) -> tuple[Job, Job]:
@@ -180,7 +199,7 @@ def _posed(image: Tensor, view: View) -> Tensor:
 
 def _ahead_of_gpu(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches, made in a thread and on a stream of their own while the GPU computes the ones before."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
 
     def following() -> Batch | None:
         with torch.cuda.stream(stream):
@@ -212,12 +231,14 @@ def _prepare(resize: Callable[..., Tensor], shards: Shards, job: Job) -> Iterato
         yield after_resize(done[id(changed)], view)
 
 
-def trial(backbone: Backbone, shards: Shards, plan: pd.DataFrame) -> Callable[[Engine], Tensor]:
-    """Gives the first rows of the plan as an engine takes them, uint8 (batch, H, W, 3), the last one repeated."""
+def trial(backbone: Backbone, shards: Shards, plan: pd.DataFrame) -> Callable[[Engine, int], list[Tensor]]:
+    """Gives the first rows of the plan as an engine takes them, uint8 (batch, H, W, 3), the last one repeated.
 
-    def rows(engine: Engine) -> Tensor:
-        first = plan.head(engine.batch)
-        _, pixels = next(batches(backbone, engine, shards, jobs(first, set(first["name"]))))
-        return pixels
+    As many batches as are asked for, fewer where there are no more.
+    """
+
+    def rows(engine: Engine, count: int) -> list[Tensor]:
+        first = plan.head(count * engine.batch)
+        return [pixels for _, pixels in batches(backbone, engine, shards, jobs(first, set(first["name"])))]
 
     return rows

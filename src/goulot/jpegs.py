@@ -18,6 +18,7 @@ MAGIC = b"\xff\xd8\xff"
 HEAD = 2**16  # bytes in which a JPEG's header says what it has to say
 FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one pass or several
 SCAN, CAMERA, ADOBE = 0xDA, 0xE1, 0xEE
+TELLING = {*FRAMES, SCAN, CAMERA, ADOBE}
 PIXELS = 2**26  # that are decoded together at most, so that large photographs do not fill the memory
 # Bytes left of a GPU's memory, beside eight a pixel, below which nvJPEG is taken to have lacked memory.
 FULL = 2**28
@@ -49,7 +50,7 @@ def size(data: memoryview) -> int:
     """
     if bytes(data[:3]) != MAGIC:
         return 0
-    segments = list(_segments(bytes(data[:HEAD])))
+    segments = list(_segments(data[:HEAD]))
     frames = [content for marker, content in segments if marker in FRAMES]
     notes = [content for marker, content in segments if marker == CAMERA]
     if len(frames) != 1 or len(frames[0]) < 9 or segments[-1][0] != SCAN or not _usual(frames[0], segments):
@@ -60,12 +61,13 @@ def size(data: memoryview) -> int:
     return int.from_bytes(frames[0][1:3]) * int.from_bytes(frames[0][3:5])
 
 
-def _segments(head: bytes) -> Iterator[tuple[int, bytes]]:
-    """The header's parts, marker and content, to the first scan of pixels."""
+def _segments(head: memoryview) -> Iterator[tuple[int, bytes]]:
+    """The header's telling parts, marker and content, to the first scan of pixels."""
     at, marker = 2, 0
     while marker != SCAN and at + 4 <= len(head) and head[at] == 0xFF:
-        marker, end = head[at + 1], at + 2 + int.from_bytes(head[at + 2 : at + 4])
-        yield marker, head[at + 4 : end]
+        marker, end = head[at + 1], at + 2 + 256 * head[at + 2] + head[at + 3]
+        if marker in TELLING:
+            yield marker, bytes(head[at + 4 : end])
         at = end
 
 
@@ -142,6 +144,6 @@ def _resized(images: list[Tensor | None], resize: Callable[[Tensor], Tensor]) ->
     found: list[Tensor | None] = [None] * len(images)
     for numbers in alike.values():
         stacked = torch.stack([image for number in numbers if (image := images[number]) is not None])
-        for number, row in zip(numbers, resize(stacked).permute(0, 2, 3, 1), strict=True):
+        for number, row in zip(numbers, resize(stacked).permute(0, 2, 3, 1).contiguous(), strict=True):
             found[number] = row
     return found
