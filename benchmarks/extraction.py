@@ -29,6 +29,7 @@ import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -141,9 +142,9 @@ def measured(kind: str, name: str, batch: int) -> dict[str, Any]:
         print("".join(f"    {line}\n" for line in found), end="", flush=True)
         return {"rows/s": float(re.search(r"\(([\d.,]+) rows/s\)", log)[1].replace(",", ""))}
     if kind == "alone":
-        from goulot.__main__ import ALLOCATOR, OPENMP
+        from goulot.__main__ import SETTINGS
 
-        env.update({**ALLOCATOR, **OPENMP})
+        env.update(SETTINGS)
     command = [sys.executable, __file__, "--measure", kind, "--model", name, "--batch", str(batch)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -225,7 +226,7 @@ def alone(name: str, _batch: int) -> dict[str, Any]:
 
     from goulot import feeding, layout
     from goulot.engine import Engine
-    from goulot.extraction import Wanted
+    from goulot.extraction import Wanted, forward
     from goulot.images import Shards
     from goulot.stages.extract import _plan
 
@@ -235,15 +236,18 @@ def alone(name: str, _batch: int) -> dict[str, Any]:
     start = time.monotonic()
     batches = deque(feeding.batches(network, engine, shards, feeding.jobs(plan, set(plan["name"]))), maxlen=1)
     decode = len(plan) / (time.monotonic() - start)
-    _, pixels = batches[0]
+    names, pixels = batches[0]
     wanted = Wanted.of(network, ("avg", "max"), "float16")
     reader = engine.reader(network, wanted.columns())
-    wanted.take(reader(pixels), engine.batch, name)
-    start, count = time.monotonic(), max(8, len(plan) // engine.batch)
-    for _ in range(count):
-        wanted.take(reader(pixels), engine.batch, name)
-    forward = count * engine.batch / (time.monotonic() - start)
-    return {"decode": decode, "forward": forward, "engine": str(engine)}
+
+    def passes(count: int) -> float:
+        start = time.monotonic()
+        for _, outputs in forward([reader], engine, repeat((names, pixels), count), wanted):
+            wanted.take(outputs, engine.batch, name)
+        return count * engine.batch / (time.monotonic() - start)
+
+    passes(2)
+    return {"decode": decode, "forward": passes(max(8, len(plan) // engine.batch)), "engine": str(engine)}
 
 
 def backbone(name: str) -> Any:

@@ -54,10 +54,13 @@ def main() -> None:
                 say(f"{what}, {threads} threads", count, lambda w=workers, f=way: list(w.map(f, data)))
     if not torch.cuda.is_available():
         return
-    views, quick = [memoryview(one) for one in data], backbone.preprocessing.quick()
-    pieces = [views[at : at + BATCH] for at in range(0, count, BATCH)]
-    say("decode, by nvJPEG", count, lambda: every(jpegs.decode(some, lambda x: x, "cuda") for some in pieces))
-    say("decode, resize, on the GPU", count, lambda: every(jpegs.decode(some, quick, "cuda") for some in pieces))
+    opened = [jpeg for one in data if (jpeg := jpegs.opened(memoryview(one)))]
+    resizes = {"": lambda images: images, ", resize": backbone.preprocessing.quick()}
+    for what, resize in resizes.items():
+        for size in (BATCH // 4, BATCH):
+            pieces = [opened[at : at + size] for at in range(0, count, size)]
+            say(f"decode by nvJPEG, {size} at once{what}", count,
+                lambda p=pieces, r=resize: every(jpegs.decode(some, r, "cuda") for some in p))  # fmt: skip
     pixels = torch.randint(0, 256, (BATCH, 224, 224, 3), dtype=torch.uint8).pin_memory()
     taps = {f"{t.name}.{p}": (t.name, p) for t in backbone.taps for p in t.poolings(("avg", "max")).values()}
     for runtime in ("torch", "compile"):
@@ -78,7 +81,7 @@ def say(what: str, images: int, work: Callable[[], object]) -> None:
     work()
     start = time.perf_counter()
     work()
-    print(f"{what:36} {images / (time.perf_counter() - start):8,.0f}", flush=True)
+    print(f"{what:52} {images / (time.perf_counter() - start):8,.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def network(model: str = "test_efficientnet", size: int | None = 64, weights: st
     return load("tiny", BackboneParams(model=model, weights=weights, input_size=size))
 
 
-def pixels(engine: Engine) -> Tensor:
-    return drawn(engine.batch)
+def pixels(engine: Engine, _count: int) -> list[Tensor]:
+    return [drawn(engine.batch)]
 
 
 def drawn(count: int, size: int = 64) -> Tensor:
@@ -65,11 +65,11 @@ def least(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     )  # fmt: skip
 
 
-def small(engine: Engine) -> Tensor:
-    return drawn(engine.batch, 32)
+def small(engine: Engine, _count: int) -> list[Tensor]:
+    return [drawn(engine.batch, 32)]
 
 
-def untried(_engine: Engine) -> Tensor:
+def untried(_engine: Engine, _count: int) -> list[Tensor]:
     raise AssertionError("a trial was made")
 
 

@@ -15,6 +15,9 @@ ALLOCATOR = {
 # GNU OpenMP's threads wait for each other in a loop for milliseconds. Beside any other work on the machine that halves
 # the speed and worse; a short wait costs next to nothing where there is none.
 OPENMP = {"GOMP_SPINCOUNT": "1000"}
+# A GPU's streams share 8 queues unless told otherwise: those of its JPEG decoder then wait behind a forward pass.
+CUDA = {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}
+SETTINGS = {**ALLOCATOR, **OPENMP, **CUDA}
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def _environment() -> dict[str, str]:
         sys.argv[1:2] in (["extract"], ["learn"], ["finetune"], ["prune"], ["rank"], ["plan"])
         and platform.libc_ver()[0] == "glibc"
     ):
-        changes.update({name: value for name, value in {**ALLOCATOR, **OPENMP}.items() if name not in os.environ})
+        changes.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     return changes
 
 

@@ -68,10 +68,13 @@ class Engine:
         return load(self.runtime, backbone, columns, device, self.dtype, self.batch, self.threads)
 
     def readers(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]]) -> list[Reader]:
-        """One for each device that shares the work: every GPU like the first, since others round otherwise."""
+        """One for each device that shares the work."""
+        return [self.reader(backbone, columns, gpu) for gpu in self.gpus() or [0]]
+
+    def gpus(self) -> list[int]:
+        """Every GPU like the first, since others round otherwise; none on a CPU."""
         gpus = range(torch.cuda.device_count() if self.device == "cuda" else 0)
-        alike = [gpu for gpu in gpus if torch.cuda.get_device_name(gpu) == torch.cuda.get_device_name(0)]
-        return [self.reader(backbone, columns, gpu) for gpu in alike or [0]]
+        return [gpu for gpu in gpus if torch.cuda.get_device_name(gpu) == torch.cuda.get_device_name(0)]
 
     def halved(self, backbone: str) -> "Engine":
         """The same with half the batch, for a device that ran out of memory. Raises ParamsError at a single image."""

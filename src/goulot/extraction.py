@@ -57,6 +57,14 @@ class Wanted:
         vectors = {column: (tap.name, pooling) for column, (tap, pooling) in self.vectors.items()}
         return {**vectors, **{column: (tap.name, "map") for column, tap in self.whole.items()}}
 
+    def sent(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A batch's columns on their way from a GPU, in the type that is kept, to memory it writes to by itself."""
+        exact = set(self.whole) if self.form == "int8" else set()
+        return {
+            column: values.to(torch.float32 if column in exact else torch.float16).to("cpu", non_blocking=True)
+            for column, values in outputs.items()
+        }
+
     def take(self, outputs: Mapping[str, Tensor], rows: int, backbone: str) -> dict[str, np.ndarray | list[bytes]]:
         """The first rows of a batch: vectors float16 (rows, channels), maps as bytes."""
         return {
@@ -117,7 +125,7 @@ def _extract(backbone: Backbone, engine: Engine, shards: Shards, plan: pd.DataFr
         for writer in writers:
             stack.enter_context(writer)
         for names, outputs in track(
-            _forward(readers, engine, batches),
+            forward(readers, engine, batches, wanted),
             total=-(-len(missing) // engine.batch),
             unit="batches",
             label=f"extract {backbone.name}",
@@ -200,19 +208,34 @@ def _join(batches: list[Any], keep: list[int]) -> np.ndarray | list[bytes]:
     return [rows[i] for i in keep]
 
 
-def _forward(
-    readers: list[Reader], engine: Engine, batches: Iterable[tuple[list[str], Tensor]]
+def forward(
+    readers: list[Reader], engine: Engine, batches: Iterable[tuple[list[str], Tensor]], wanted: Wanted
 ) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
     """Yield the rows' names and the outputs of the taps, in order.
 
-    GPUs take batches in turn, and each has one on its way while another is taken.
+    GPUs take batches in turn, and each computes one while what came of the one before is taken.
     """
-    waiting: deque[tuple[list[str], dict[str, Tensor]]] = deque()
-    for (names, pixels), reader in zip(batches, cycle(readers)):
-        waiting.append((names, reader(pixels)))
-        if engine.device == "cpu" or len(waiting) > len(readers):
-            yield waiting.popleft()
-    yield from waiting
+    if engine.device == "cpu":
+        yield from ((names, reader(pixels)) for (names, pixels), reader in zip(batches, cycle(readers)))
+        return
+    waiting: deque[tuple[list[str], dict[str, Tensor], torch.cuda.Event]] = deque()
+    # Not the default stream, with which those of a library may wait in turn.
+    streams = [torch.cuda.Stream(gpu) for gpu, _ in zip(engine.gpus(), readers, strict=False)]  # type: ignore[no-untyped-call]
+
+    def arrived() -> tuple[list[str], dict[str, Tensor]]:
+        names, outputs, event = waiting.popleft()
+        event.synchronize()
+        return names, outputs
+
+    for (names, pixels), reader, stream in zip(batches, cycle(readers), cycle(streams)):
+        with torch.cuda.stream(stream):
+            if pixels.is_cuda:
+                pixels.record_stream(stream)  # else its memory may go to a batch that is decoded meanwhile
+            waiting.append((names, wanted.sent(reader(pixels)), stream.record_event()))
+        if len(waiting) > len(readers):
+            yield arrived()
+    while waiting:
+        yield arrived()
 
 
 def _to_float16(values: Tensor, backbone: str, column: str) -> np.ndarray:

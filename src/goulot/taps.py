@@ -188,8 +188,8 @@ def pool(output: Tensor, pooling: str, kind: str, prefix: int = 0) -> Tensor:
     if pooling == "cls" and prefix:
         return output[:, 0].float()
     maps = as_map(output, kind, prefix)
-    if pooling == "max":
-        return adaptive_max_pool2d(maps, 1).flatten(1).float()  # many times faster than amax in bfloat16
+    if pooling == "max":  # a CPU is slow at the one in bfloat16, a GPU at the other
+        return (maps.amax((2, 3)) if maps.is_cuda else adaptive_max_pool2d(maps, 1).flatten(1)).float()
     if pooling == "gem":
         return maps.float().clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
     return maps.mean((2, 3), dtype=torch.float32)
