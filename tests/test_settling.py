@@ -28,6 +28,7 @@ from goulot.errors import ArtifactError
 from tests.tiny import Workspace
 
 PLAIN = Engine("cpu", "float32", 4, 2)
+LEAST = EngineParams().least_cosine
 needs_compiler = pytest.mark.skipif(
     bool(runtimes.unavailable("compile", "cpu", "float32")), reason="no C++ compiler here"
 )
@@ -128,13 +129,53 @@ def test_sixteen_bits_are_taken_where_features_do_not_hold_in_them(
         params = auto(runtime="torch")
         kept = engines.record(params, backbone, tmp_path)
         assert settling.settle(params, backbone, kept, 100, small).dtype == dtype
-        assert (kept.read()[1]["trial"]["bfloat16 by torch"]["least_cosine"] >= settling.AGREES) is (dtype != "float32")
+        assert (kept.read()[1]["trial"]["bfloat16 by torch"]["least_cosine"] >= LEAST) is (dtype != "float32")
     assert "not exact enough" in caplog.text
 
 
-def test_bfloat16_that_was_asked_for_is_given_without_a_word(
-    cancelling: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("auto", marks=needs_openvino)])
+def test_bfloat16_loses_what_a_start_in_float32_would_keep(
+    cancelling: Backbone, tmp_path: Path, runtime: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="goulot")
+    params = auto(dtype="bfloat16", runtime=runtime)
+    kept = engines.record(params, cancelling, tmp_path)
+    engine = settling.settle(params, cancelling, kept, 100, small)
+    assert (engine.dtype, engine.exact) == ("bfloat16", "s2")
+    assert kept.read()[1]["trial"][f"bfloat16 after s2 by {engine.runtime}"]["least_cosine"] >= LEAST
+    assert "settled on bfloat16 after s2" in caplog.text
+    wanted = columns(cancelling)
+    exact, found = (one.reader(cancelling, wanted)(drawn(4, 32)) for one in (PLAIN, engine))
+    early = [column for column, (tap, _) in wanted.items() if tap in ("input", "s1", "s2")]
+    assert least({c: exact[c] for c in early}, {c: found[c] for c in early}) >= 0.99999
+    assert LEAST <= least(exact, found) < 0.999999
+    loose = auto(dtype="bfloat16", runtime=runtime, least_cosine=0.01)
+    assert not settling.settle(loose, cancelling, engines.record(loose, cancelling, tmp_path), 100, small).exact
+
+
+@needs_openvino
+@pytest.mark.parametrize(("model", "size"), [("test_efficientnet", 64), ("test_resnet", 64), ("densenet121", 64)])
+def test_two_runtimes_start_in_float32_unlike_each_other(model: str, size: int) -> None:
+    backbone = network(model, size)
+    wanted, given = columns(backbone), drawn(4, size)
+    exact = PLAIN.reader(backbone, wanted)(given)
+    for tap in ("s1", "s3"):
+        started = replace(PLAIN, dtype="bfloat16", exact=tap)
+        found = [replace(started, runtime=name).reader(backbone, wanted)(given) for name in ("torch", "openvino")]
+        assert all(least(exact, one) >= 0.99 for one in found)
+        early = [column for column, (name, _) in wanted.items() if name in ("input", "s1", tap)]
+        assert all(least({c: exact[c] for c in early}, {c: one[c] for c in early}) >= 0.99999 for one in found)
+
+
+def test_a_feature_s_key_changes_where_its_network_does_not_start_otherwise() -> None:
+    assert "exact" not in PLAIN.key()
+    assert replace(PLAIN, exact="s1").key() != PLAIN.key()
+
+
+def test_bfloat16_that_was_asked_for_is_given_without_a_word(
+    cancelling: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "exact_taps", lambda _backbone: [])  # a network that cannot be parted
     params = auto(dtype="bfloat16", runtime="torch")
     for trial in (small, untried):  # also where it was settled before
         caplog.clear()
@@ -145,7 +186,7 @@ def test_bfloat16_that_was_asked_for_is_given_without_a_word(
         warned = [record for record in caplog.records if record.levelno == logging.WARNING]
         (line,) = [record for record in warned if "other programs" not in record.getMessage()]
         assert "in bfloat16 the least cosine similarity of a pooled tap to float32 is 0." in line.getMessage()
-        assert "extract.dtype: auto takes no less than 0.9995" in line.getMessage()
+        assert "which is below extract.least_cosine (0.9995); no start in float32 helps" in line.getMessage()
 
 
 class Wrong:
@@ -178,11 +219,12 @@ def test_a_runtime_as_exact_as_torch_is_passed_over_where_bfloat16_was_asked_for
     cancelling: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "load", lambda _runtime, *arguments: runtimes.load("torch", *arguments))
+    monkeypatch.setattr(settling, "exact_taps", lambda _backbone: [])
     monkeypatch.setattr(settling, "FASTER", 0.0)
     params = auto(dtype="bfloat16")
     kept = engines.record(params, cancelling, tmp_path)
     assert settling.settle(params, cancelling, kept, 100, small).runtime == "openvino"
-    assert kept.read()[1]["trial"]["bfloat16 by openvino"]["least_cosine"] < settling.AGREES
+    assert kept.read()[1]["trial"]["bfloat16 by openvino"]["least_cosine"] < LEAST
 
 
 @needs_openvino

@@ -32,9 +32,14 @@ class EngineParams(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="auto is the shortest one that is fast here and in which the network's features hold; any other is "
-        "taken as it is, and how well they hold in it is said",
+        description="auto is the shortest one that is fast here and in which the network's features hold; with one of "
+        "16 bits by name the network starts in float32, up to the first depth from which they do",
     )
+    least_cosine: float = Field(
+        0.9995, gt=0, le=1,
+        description="at which features in 16 bits hold: the least cosine similarity of a pooled tap to float32, on a "
+        "batch of your images",
+    )  # fmt: skip
     runtime: Literal["auto", "torch", "compile", "openvino"] = Field(
         "auto",
         description="auto is the fastest; compile (torch.compile) only where the work is long enough to repay it",
@@ -57,15 +62,16 @@ class Engine:
     runtime: Runtime = "torch"
     resizer: Resizer = "pillow"
     decoder: Decoder = "threads"  # of JPEGs
+    exact: str = ""  # the depth up to which the network runs in float32 all the same
 
     def key(self) -> dict[str, Any]:
         """What a feature's last bits depend on. Every batch has the same size, the last one is filled up."""
-        return asdict(self)
+        return {field: value for field, value in asdict(self).items() if field != "exact" or value}
 
     def reader(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]], gpu: int = 0) -> Reader:
         """The network made ready to give `columns`: by name, a tap and a pooling, or `map` for all of it."""
         device = f"cuda:{gpu}" if self.device == "cuda" else self.device
-        return load(self.runtime, backbone, columns, device, self.dtype, self.batch, self.threads)
+        return load(self.runtime, backbone, columns, device, self.dtype, self.batch, self.threads, self.exact)
 
     def readers(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]]) -> list[Reader]:
         """One for each device that shares the work."""
@@ -90,8 +96,14 @@ class Engine:
     def __str__(self) -> str:
         decoded = ", JPEGs decoded on the GPU" if self.decoder == "gpu" else ""
         return (
-            f"{self.dtype} on {self.device} by {self.runtime}, batches of {self.batch}, {self.threads} threads{decoded}"
+            f"{self.precision} on {self.device} by {self.runtime}, batches of {self.batch}, {self.threads} threads"
+            f"{decoded}"
         )
+
+    @property
+    def precision(self) -> str:
+        """In words."""
+        return f"{self.dtype} after {self.exact}" if self.exact else self.dtype
 
 
 @dataclass(frozen=True)

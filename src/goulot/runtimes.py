@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from goulot.backbones import Backbone
 from goulot.folding import folded
-from goulot.taps import INPUT, as_map, pool
+from goulot.taps import INPUT, Tapped, as_map, ends, pool, stages_of
 
 Runtime = Literal["torch", "compile", "openvino"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -29,11 +29,14 @@ Reader = Callable[[Tensor], dict[str, Tensor]]  # uint8 (B, H, W, 3) -> by colum
 class Columns(nn.Module):
     """Pixels uint8 (B, H, W, 3) to a tuple of float32 columns: pooled taps (B, channels) and maps (B, C, H, W)."""
 
-    def __init__(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]], dtype: torch.dtype) -> None:
+    def __init__(
+        self, backbone: Backbone, columns: Mapping[str, tuple[str, str]], dtype: torch.dtype, exact: str = ""
+    ) -> None:
         super().__init__()
         network = folded(deepcopy(backbone.network), backbone.preprocessing.input_size)
-        self.network = network.to(dtype).to(memory_format=torch.channels_last)
-        self._dtype, self._columns = dtype, tuple(columns.values())
+        network = _lowered(network, exact, dtype, backbone.preprocessing.input_size) if exact else network.to(dtype)
+        self.network = network.to(memory_format=torch.channels_last)
+        self._dtype, self._columns = torch.float32 if exact else dtype, tuple(columns.values())
         self._taps = {tap.name: (tap.kind, tap.prefix) for tap in backbone.known}
         config = backbone.preprocessing
         for name, values in (("mean", config.mean), ("std", config.std)):
@@ -62,14 +65,18 @@ def load(
     dtype: str,
     batch: int,
     threads: int,
+    exact: str = "",
 ) -> Reader:
-    """The backbone made ready to read `columns` of batches of exactly `batch`."""
+    """The backbone made ready to read `columns` of batches of exactly `batch`.
+
+    Up to the tap `exact` it runs in float32, after it in `dtype`. Of a network that computes what follows from more
+    than that tap's map this raises errors of many kinds, here or when it reads.
+    """
     torch.set_num_threads(threads)
     names = list(columns)
     if runtime == "openvino":
-        run = _openvino(Columns(backbone, columns, torch.float32), backbone, dtype, batch, threads)
-        return lambda pixels: dict(zip(names, run(pixels), strict=True))
-    module = Columns(backbone, columns, DTYPES[dtype]).to(device)
+        return _openvino(backbone, columns, dtype, batch, threads, exact)
+    module = Columns(backbone, columns, DTYPES[dtype], exact).to(device)
     called: Callable[[Tensor], tuple[Tensor, ...]] = module
     if runtime == "compile":
         options: dict[str, Any] = {"freezing": True} if device == "cpu" else {"triton.cudagraphs": True}
@@ -104,28 +111,90 @@ def unavailable(runtime: Runtime, device: str, dtype: str) -> str:
     return ""
 
 
+def exact_taps(backbone: Backbone) -> list[str]:
+    """The depths up to which a network may run in float32, shallow to deep: its stages."""
+    stages = stages_of(backbone.network.model)
+    return [tap.name for tap in backbone.known if tap.name in stages]
+
+
+def _lowered(network: Tapped, tap: str, dtype: torch.dtype, size: int) -> Tapped:
+    """The network in a shorter type from the tap's output on, in place."""
+    model = network.model
+    place = model.get_submodule(stages_of(model)[tap])
+    with torch.inference_mode():
+        done = ends(model, torch.zeros(1, 3, size, size))
+    for module in model.modules():
+        if done.get(module, len(done)) > done[place]:
+            for values in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                if values.is_floating_point():
+                    values.data = values.data.to(dtype)
+    place.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))  # the tap has been noted before
+    return network
+
+
 def _openvino(
-    module: nn.Module, backbone: Backbone, dtype: str, batch: int, threads: int
-) -> Callable[[Tensor], list[Tensor]]:
-    """By the front end itself: `openvino.convert_model` would report its use to the vendor."""
+    backbone: Backbone, columns: Mapping[str, tuple[str, str]], dtype: str, batch: int, threads: int, exact: str
+) -> Reader:
+    """One compiled model, or two in a row where it starts in float32."""
     import openvino
+
+    size = backbone.preprocessing.input_size
+    core = openvino.Core()
+
+    def compiled(model: Any, precision: str) -> Callable[[Any], list[Tensor]]:
+        made = core.compile_model(model, "CPU", {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        })  # fmt: skip
+
+        def run(values: Any) -> list[Tensor]:
+            outputs = made(values)
+            return [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
+
+        return run
+
+    example = torch.zeros((batch, size, size, 3), dtype=torch.uint8)
+    order = [tap.name for tap in backbone.known]
+    early = {c: of for c, of in columns.items() if exact and order.index(of[0]) <= order.index(exact)}
+    late = {c: of for c, of in columns.items() if c not in early}
+    if not exact or not late:
+        whole = compiled(_converted(backbone, columns, example), "float32" if exact else dtype)
+        return lambda pixels: dict(zip(columns, whole(pixels.numpy()), strict=True))
+    models = _parted(_converted(backbone, {**early, **late, "": (exact, "map")}, example), len(early))
+    front, back = (compiled(model, precision) for model, precision in zip(models, ("float32", dtype), strict=True))
+
+    def read(pixels: Tensor) -> dict[str, Tensor]:
+        *first, boundary = front(pixels.numpy())
+        return dict(zip([*early, *late], [*first, *back(boundary.numpy())], strict=True))
+
+    return read
+
+
+def _converted(backbone: Backbone, columns: Mapping[str, tuple[str, str]], example: Tensor) -> Any:
+    """By the front end itself: `openvino.convert_model` would report its use to the vendor."""
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    size = backbone.preprocessing.input_size
-    example = torch.zeros((batch, size, size, 3), dtype=torch.uint8)
+    module = Columns(backbone, columns, torch.float32)
     frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing, which OpenVINO still works by
         decoder = TorchScriptPythonDecoder(module, example_input=(example,))  # must live until it is converted
         model = frontend.convert(frontend.load(decoder))
     model.reshape({model.inputs[0]: list(example.shape)})
-    compiled = openvino.Core().compile_model(model, "CPU", {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[dtype], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-    })  # fmt: skip
+    return model
 
-    def run(pixels: Tensor) -> list[Tensor]:
-        outputs = compiled(pixels.numpy())
-        return [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
 
-    return run
+def _parted(model: Any, early: int) -> tuple[Any, Any]:
+    """A model whose last result is a map, as two: to its first `early` results and the map, from that to the others."""
+    import numpy as np
+    from openvino import Model, opset13
+
+    *results, last = model.results
+    boundary = last.input_value(0)
+    while boundary.get_node().get_type_name() in ("Convert", "ConvertLike"):
+        boundary = boundary.get_node().input_value(0)
+    front = Model([*results[:early], last], model.get_parameters(), "front").clone()
+    given = opset13.parameter(boundary.get_shape(), np.float32)
+    for reader in list(boundary.get_target_inputs()):
+        reader.replace_source_output(given.output(0))
+    return front, Model(results[early:], [given], "back")

@@ -20,13 +20,12 @@ from goulot import processor
 from goulot.backbones import Backbone
 from goulot.engine import Decoder, Engine, EngineParams, Record
 from goulot.errors import ParamsError
-from goulot.runtimes import Reader, Runtime, unavailable
+from goulot.runtimes import Reader, Runtime, exact_taps, unavailable
 from goulot.taps import INPUT
 
 log = logging.getLogger("goulot")
 
-AGREES = 0.9995  # least cosine similarity to float32 of a pooled tap at which 16 bits are taken ...
-EXACT = 0.99999  # ... and at which another runtime is, in float32
+EXACT = 0.99999  # least cosine similarity to torch of a pooled tap at which another runtime is taken, in float32 ...
 # ... and another decoder of JPEGs: what it makes of colours, which JPEGs keep in half the size, is not wrong but other,
 # and all images are decoded alike.
 DECODES = 0.995
@@ -52,7 +51,7 @@ def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, tr
     if (found := kept.read()) is not None:
         engine, why = found
         _check(engine.runtime, engine.device, engine.dtype)
-        _say(backbone.name, engine, why)
+        _say(backbone.name, engine, why, params.least_cosine)
         return engine
     device = _device(params.device)
     if params.runtime != "auto":
@@ -61,12 +60,12 @@ def settle(params: EngineParams, backbone: Backbone, kept: Record, rows: int, tr
     engine = Engine(device, "float32", params.batch or BATCH[device], params.threads or processor.cores())
     while True:
         try:
-            settled, why = _Trial(backbone, trial, rows).settle(engine, params)
+            settled, why = _Trial(backbone, trial, rows, params.least_cosine).settle(engine, params)
             break
         except torch.OutOfMemoryError:
             pass  # an exception that is being handled holds the tensors of every frame it went through
         engine = engine.halved(backbone.name)
-    _say(backbone.name, settled, why)
+    _say(backbone.name, settled, why, params.least_cosine)
     return kept.write(settled, why)
 
 
@@ -79,18 +78,18 @@ def _say_if_busy(backbone: str) -> None:
         )  # fmt: skip
 
 
-def _say(backbone: str, engine: Engine, why: Mapping[str, Any]) -> None:
+def _say(backbone: str, engine: Engine, why: Mapping[str, Any], least: float) -> None:
     """State the engine, and how far its features are from float32 where that was measured."""
     log.info("%s: settled on %s", backbone, engine)
     about = why.get("trial", {}).get(_name(engine))
     if about is None or engine.dtype == "float32":
         return
-    enough = DECODES if engine.decoder == "gpu" else AGREES
+    enough = DECODES if engine.decoder == "gpu" else least
     level = logging.INFO if about["least_cosine"] >= enough else logging.WARNING
     log.log(
         level, "%s: in %s the least cosine similarity of a pooled tap to float32 is %.5f (%s)%s", backbone,
-        engine.dtype, about["least_cosine"], about["column"],
-        "" if level == logging.INFO else f"; extract.dtype: auto takes no less than {AGREES}",
+        engine.precision, about["least_cosine"], about["column"],
+        "" if level == logging.INFO else f", which is below extract.least_cosine ({enough}); no start in float32 helps",
     )  # fmt: skip
 
 
@@ -115,8 +114,8 @@ class _Run:
 class _Trial:
     """One batch of real images through the candidates."""
 
-    def __init__(self, backbone: Backbone, pixels: Images, rows: int) -> None:
-        self._backbone, self._pixels, self._rows = backbone, pixels, rows
+    def __init__(self, backbone: Backbone, pixels: Images, rows: int, least: float) -> None:
+        self._backbone, self._pixels, self._rows, self._enough = backbone, pixels, rows, least
         self._columns = {
             f"{tap.name}.{pooling}": (tap.name, pooling)
             for tap in backbone.known
@@ -133,7 +132,7 @@ class _Trial:
         if params.runtime != "auto":
             engine = replace(engine, runtime=params.runtime)
         if params.dtype != "auto":
-            engine = _in(engine, params.dtype)
+            engine = self._started(_in(engine, params.dtype), plain, params.runtime)
         else:
             short = (_in(engine, dtype) for dtype in _short(engine.device))
             engine = next((other for other in short if self._holds(other, plain, plain)), engine)
@@ -142,6 +141,41 @@ class _Trial:
         engine = replace(engine, decoder=self._decoder(engine, plain))
         self._agreement(engine, plain)
         return engine, self._why
+
+    def _started(self, engine: Engine, plain: Engine, runtime: str) -> Engine:
+        """An engine of 16 bits, in float32 up to the first depth from which its features hold, if not as it is.
+
+        They hold by every runtime that may be taken. Where nothing helps it stays as it is.
+        """
+        if engine.dtype == "float32":
+            return engine
+
+        def others(one: Engine) -> list[Engine]:
+            able = runtime == "auto" and not unavailable("openvino", one.device, one.dtype)
+            return [replace(one, runtime="openvino")] if able else []
+
+        for exact in ("", *exact_taps(self._backbone)):
+            one = replace(engine, exact=exact)
+            least = self._least(one, plain)
+            if least is None or least < self._enough:
+                continue
+            found = [self._least(other, plain) for other in others(one)]
+            if all(value is None or value >= self._enough for value in found):
+                return one
+        return engine
+
+    def _least(self, engine: Engine, plain: Engine) -> float | None:
+        """The least agreement, None where the network cannot be run so."""
+        try:
+            least, column = self._agreement(engine, plain)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a network may take more than one map further, a runtime may lack an operation
+            log.info("%s: not in %s: %s", self._backbone.name, _name(engine), " ".join(str(error).split())[:120])
+            return None
+        log.info("%s: in %s the tap %s has a cosine similarity of %.5f to float32: %s", self._backbone.name,
+                 _name(engine), column, least, _word(least >= self._enough))  # fmt: skip
+        return least
 
     def _decoder(self, engine: Engine, plain: Engine) -> Decoder:
         """A GPU decodes JPEGs itself where the processor's threads would hold up its forward pass, and it is faster."""
@@ -198,7 +232,7 @@ class _Trial:
         if unavailable(other.runtime, other.device, other.dtype):
             return False
         (least, column), (torch_s, _) = self._agreement(other, plain), self._agreement(instead, plain)
-        enough = min(EXACT if other.dtype == "float32" else AGREES, 1 - SLACK * (1 - torch_s))
+        enough = min(EXACT if other.dtype == "float32" else self._enough, 1 - SLACK * (1 - torch_s))
         log.info(
             "%s: in %s the tap %s has a cosine similarity of %.5f to float32: %s", self._backbone.name,
             _name(other), column, least, _word(least >= enough),
@@ -259,7 +293,7 @@ def _word(enough: bool) -> str:
 
 
 def _name(engine: Engine) -> str:
-    return f"{engine.dtype} by {engine.runtime}"
+    return f"{engine.precision} by {engine.runtime}"
 
 
 def _check(runtime: Runtime, device: str, dtype: str) -> None:

@@ -1,14 +1,13 @@
 """Tails: the part of a network after a tap, cut off so that it can be trained on the tap's kept maps alone."""
 
 from copy import deepcopy
-from itertools import count
 
 import torch
 from torch import Tensor, nn
 
 from goulot.backbones import Backbone
 from goulot.errors import ParamsError, choices
-from goulot.taps import INPUT, Tap, as_map, stages_of
+from goulot.taps import INPUT, Tap, as_map, ends, stages_of
 
 EXACT = 1e-4  # of the largest pre-logit: what a tail may differ by from the network it was cut from
 
@@ -93,28 +92,16 @@ def _shortened(model: nn.Module, place: str | None, pixels: Tensor) -> nn.Module
         module._forward_hooks.clear()  # those of the taps
     if place is not None:
         tap = model.get_submodule(place)
-        done = _ends(model, pixels)
-        _drop(model, tap, done)
+        _drop(model, tap, ends(model, pixels))
     return model
 
 
-def _ends(model: nn.Module, pixels: Tensor) -> dict[nn.Module, int]:
-    """When each module that runs has run for the last time, in the order of their ends."""
-    ends: dict[nn.Module, int] = {}
-    clock = count()
-    hooks = [m.register_forward_hook(lambda m, *_: ends.update({m: next(clock)})) for m in model.modules()]
-    model(pixels)
-    for hook in hooks:
-        hook.remove()
-    return ends
-
-
-def _drop(container: nn.Module, tap: nn.Module, ends: dict[nn.Module, int]) -> None:
+def _drop(container: nn.Module, tap: nn.Module, done: dict[nn.Module, int]) -> None:
     """Put nothing in place of the tap and of what is done before it; a container of the tap keeps what follows."""
     for name, child in list(container.named_children()):
         parts = list(child.modules())
-        inside = [ends[part] for part in parts if part in ends]
-        if child is tap or (inside and max(inside) < ends[tap]):
+        inside = [done[part] for part in parts if part in done]
+        if child is tap or (inside and max(inside) < done[tap]):
             setattr(container, name, nn.Identity())
         elif tap in parts:
-            _drop(child, tap, ends)
+            _drop(child, tap, done)

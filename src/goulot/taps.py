@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import torch
@@ -116,6 +117,17 @@ def stages_of(model: nn.Module) -> dict[str, str]:
     modules = dict(model.named_modules())
     named = [str(info.get("module")) for info in infos]
     return {f"s{number}": module for number, module in enumerate(named, start=1) if module in modules}
+
+
+def ends(model: nn.Module, pixels: Tensor) -> dict[nn.Module, int]:
+    """When each module that runs has run for the last time, in the order of their ends."""
+    found: dict[nn.Module, int] = {}
+    clock = count()
+    hooks = [m.register_forward_hook(lambda m, *_: found.update({m: next(clock)})) for m in model.modules()]
+    model(pixels)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def _infos(model: nn.Module) -> list[dict[str, Any]]:
