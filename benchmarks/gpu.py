@@ -55,7 +55,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         return
     opened = [jpeg for one in data if (jpeg := jpegs.opened(memoryview(one)))]
-    resizes = {"": lambda images: images, ", resize": backbone.preprocessing.quick()}
+    resizes = {"": lambda images: images, ", resize by torch": backbone.preprocessing.quick(),
+               ", resize by products": backbone.preprocessing.products()}  # fmt: skip
     for what, resize in resizes.items():
         for size in (BATCH // 4, BATCH):
             pieces = [opened[at : at + size] for at in range(0, count, size)]

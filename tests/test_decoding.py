@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -70,4 +71,38 @@ def test_a_shard_gives_another_image_than_asked_for_or_a_traceback(tmp_path: Pat
         Shards(tmp_path, manifest).decode("00000.arrow", 0, "train/b")
     (tmp_path / "00000.arrow").write_bytes(b"nothing of the kind")
     with pytest.raises(ArtifactError, match="missing or damaged"):
+        Shards(tmp_path, manifest)
+
+
+def packed(folder: Path) -> pd.DataFrame:
+    """A shard of six images of different lengths, and where they are."""
+    for number in range(6):
+        Image.fromarray(RAMP[: number + 2]).save(folder / f"{number}.png")
+    places = pack([(f"train/{n}", folder / f"{n}.png") for n in range(6)], folder, shard_bytes=1 << 20)
+    return pd.DataFrame(list(places), columns=["image_id", "shard", "row"])
+
+
+def test_a_flipped_bit_of_a_shard_shows_another_image_or_ends_in_a_traceback(tmp_path: Path) -> None:
+    manifest, path = packed(tmp_path), tmp_path / "00000.arrow"
+    whole = path.read_bytes()
+    first = (tmp_path / "0.png").read_bytes()
+    expected = [Image.open(tmp_path / f"{n}.png").convert("RGB").tobytes() for n in range(6)]
+    refused = 0
+    for at in range(8, whole.index(first)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            shards = Shards(tmp_path, manifest)
+            assert [shards.decode("00000.arrow", n, f"train/{n}").tobytes() for n in range(6)] == expected, at
+        except (ArtifactError, DataError):
+            refused += 1
+    assert refused > 10
+
+
+def test_a_shard_of_an_earlier_version_is_read_as_one_of_this(tmp_path: Path) -> None:
+    manifest, path = packed(tmp_path), tmp_path / "00000.arrow"
+    batch = pa.ipc.open_file(path.read_bytes()).get_batch(0)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        for row in range(len(batch)):
+            writer.write_batch(batch.slice(row, 1))
+    with pytest.raises(ArtifactError, match="of another version; dvc repro -f -s ingest packs it anew"):
         Shards(tmp_path, manifest)

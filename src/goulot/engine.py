@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from goulot import processor
+from goulot import jpegs, processor, resizing
 from goulot.artifacts import digest, read_json, write_json
 from goulot.backbones import Backbone, Resizer
 from goulot.errors import ArtifactError, ParamsError
@@ -66,7 +66,8 @@ class Engine:
 
     def key(self) -> dict[str, Any]:
         """What a feature's last bits depend on. Every batch has the same size, the last one is filled up."""
-        return {field: value for field, value in asdict(self).items() if field != "exact" or value}
+        found = {field: value for field, value in asdict(self).items() if field != "exact" or value}
+        return {**found, "jpegs": jpegs.METHOD} if self.decoder == "gpu" else found
 
     def reader(self, backbone: Backbone, columns: Mapping[str, tuple[str, str]], gpu: int = 0) -> Reader:
         """The network made ready to give `columns`: by name, a tap and a pooling, or `map` for all of it."""
@@ -84,6 +85,7 @@ class Engine:
 
     def halved(self, backbone: str) -> "Engine":
         """The same with half the batch, for a device that ran out of memory. Raises ParamsError at a single image."""
+        resizing.weights.cache_clear()
         torch.cuda.empty_cache()
         if self.batch == 1:
             raise ParamsError(

@@ -296,4 +296,6 @@ def map_costs(wanted: Wanted, sizes: Mapping[str, float]) -> dict[str, dict[str,
 
 def describe(backbone: Backbone, engine: Engine) -> dict[str, object]:
     """What the features were computed with, for `meta.json`."""
-    return {"engine": asdict(engine), "key": backbone.key(), "taps": [asdict(tap) for tap in backbone.taps]}
+    key = backbone.key()
+    taps = [asdict(tap) for tap in backbone.taps]
+    return {"engine": asdict(engine), "key": key, "store": {**key, **engine.key()}, "taps": taps}

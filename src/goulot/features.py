@@ -63,7 +63,7 @@ class Features:
             )
         about = meta["maps"][column]
         names = read_table(layout.features(backbone) / "rows.parquet")["name"].to_numpy()[self._rows(backbone)]
-        store = Store(layout.store(), {**meta["key"], **meta["engine"]}, f"{column}.{about['form']}")
+        store = Store(layout.store(), meta["store"], f"{column}.{about['form']}")
         try:
             blobs = store.locate(names.tolist(), column)
         except ArtifactError as error:

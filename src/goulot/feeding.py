@@ -20,8 +20,9 @@ from goulot.jpegs import Jpeg
 
 PLANNED = 4096  # images whose jobs are made together
 BURST = 8  # batches that are decoded before the forward pass on a CPU
-READERS, READ = 4, 16  # threads that read files ahead of a GPU, and how many each reads at a time ...
-AT_ONCE = 256  # ... where so many are decoded together
+# Threads that read files ahead of a GPU, and how many, or how many bytes, each reads at a time ...
+READERS, READ, READ_BYTES = 4, 16, 4 * 2**20
+AT_ONCE, AT_ONCE_BYTES = 256, 64 * 2**20  # ... where so many are decoded together
 AHEAD = 2  # batches, and as many lists that are being decoded, that are ready before a GPU asks for them
 
 
@@ -52,7 +53,8 @@ FoundT = TypeVar("FoundT")
 
 def jobs(plan: pd.DataFrame, missing: set[str]) -> Iterator[Job]:
     """The images with rows to compute; made some at a time, since a competition may have very many."""
-    todo = plan[[name in missing for name in plan["name"].tolist()]].drop_duplicates("name")
+    lacking = np.array([name in missing for name in plan["name"].tolist()], dtype=bool)
+    todo = plan[lacking].drop_duplicates("name")
     image = pd.factorize(todo["image_id"])[0]
     order = np.argsort(image, kind="stable")
     starts = np.append(np.flatnonzero(np.diff(image[order], prepend=-1)), len(todo))
@@ -147,7 +149,8 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
     Each view by itself, whichever others of its image are wanted beside it: a view must have one value.
     """
     resize = backbone.preprocessing.products()
-    stream = torch.cuda.current_stream() if engine.device == "cuda" else None
+    stream = torch.cuda.Stream(priority=-1) if engine.device == "cuda" else None  # type: ignore[no-untyped-call]
+    after = torch.cuda.current_stream() if engine.device == "cuda" else None
 
     def opened(some: list[Job]) -> list[Opened]:
         found = []
@@ -163,6 +166,11 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
         able = [(one.job, one.jpeg) for one in some if one.jpeg]
         with torch.cuda.stream(stream):
             images = jpegs.decode([jpeg for _, jpeg in able], resize, engine.device) if resize is not None else []
+        if stream is not None and after is not None:
+            stream.synchronize()
+            for image in images:
+                if image is not None:
+                    image.record_stream(after)  # else its memory may go to the next ones while it is read
         posed = (
             work(job) if image is None else (job.names, [_posed(image, view) for view in job.views])
             for (job, _), image in zip(able, images, strict=True)
@@ -170,13 +178,24 @@ def _by_gpu(workers: ThreadPoolExecutor, work: Work, jobs: Iterable[Job], backbo
         return chain(posed, (future.result() for future in others))
 
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as decoder:
-        read = chain.from_iterable(_ahead(readers, opened, _lists(jobs, READ), 2 * AT_ONCE // READ))
-        yield from chain.from_iterable(_ahead(decoder, decoded, _lists(read, AT_ONCE), AHEAD))
+        files = _lists(jobs, READ, lambda job: shards.size(job.shard, job.row), READ_BYTES)
+        read = chain.from_iterable(_ahead(readers, opened, files, 2 * AT_ONCE // READ))
+        lists = _lists(read, AT_ONCE, lambda one: len(one.jpeg.data) if one.jpeg else 0, AT_ONCE_BYTES)
+        yield from chain.from_iterable(_ahead(decoder, decoded, lists, AHEAD))
 
 
-def _lists(items: Iterable[ItemT], length: int) -> Iterator[list[ItemT]]:
-    pending = iter(items)
-    return iter(lambda: list(islice(pending, length)), [])
+def _lists(items: Iterable[ItemT], length: int, weigh: Callable[[ItemT], int], weight: int) -> Iterator[list[ItemT]]:
+    """So many at a time, fewer where they weigh as much."""
+    some: list[ItemT] = []
+    weighed = 0
+    for item in items:
+        some.append(item)
+        weighed += weigh(item)
+        if len(some) == length or weighed >= weight:
+            yield some
+            some, weighed = [], 0
+    if some:
+        yield some
 
 
 def _parted(job: Job) -> tuple[Job, Job]:

@@ -92,27 +92,31 @@ def pack(images: Iterable[tuple[str, Path]], folder: Path, *, shard_bytes: int) 
 
     A shard is an Arrow IPC file of one record batch: any row is read without its neighbours, and found at once.
     """
-    pending: list[tuple[str, bytes]] = []
-    size = number = 0
+    ids: list[str] = []
+    starts, data, number = [0], bytearray(), 0
     for image_id, path in images:
-        data = path.read_bytes()
-        if pending and size + len(data) > shard_bytes:
-            yield from _write_shard(folder / f"{number:05d}.arrow", pending)
-            pending, size, number = [], 0, number + 1
-        pending.append((image_id, data))
-        size += len(data)
-    if pending:
-        yield from _write_shard(folder / f"{number:05d}.arrow", pending)
+        content = path.read_bytes()
+        if ids and len(data) + len(content) > shard_bytes:
+            yield from _write_shard(folder / f"{number:05d}.arrow", ids, starts, data)
+            ids, starts, data, number = [], [0], bytearray(), number + 1
+        ids.append(image_id)
+        data += content
+        starts.append(len(data))
+    if ids:
+        yield from _write_shard(folder / f"{number:05d}.arrow", ids, starts, data)
 
 
-def _write_shard(path: Path, rows: list[tuple[str, bytes]]) -> Iterator[tuple[str, str, int]]:
+def _write_shard(path: Path, ids: list[str], starts: list[int], data: bytearray) -> Iterator[tuple[str, str, int]]:
+    """From the bytes as they lie: an array made of objects would copy them more than once."""
+    buffers = [None, pa.py_buffer(np.array(starts, dtype=np.int64)), pa.py_buffer(data)]
+    encoded = pa.Array.from_buffers(pa.large_binary(), len(ids), buffers)
     with (
         atomic(path) as partial,
         pa.OSFile(str(partial), "wb") as sink,
         pa.ipc.new_file(sink, SCHEMA) as writer,
     ):
-        writer.write_batch(pa.record_batch(list(zip(*rows, strict=True)), schema=SCHEMA))
-    for row, (image_id, _) in enumerate(rows):
+        writer.write_batch(pa.record_batch([pa.array(ids, pa.string()), encoded], schema=SCHEMA))
+    for row, image_id in enumerate(ids):
         yield image_id, path.name, row
 
 
@@ -125,11 +129,17 @@ class Shard(NamedTuple):
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
-        """Map it; nothing of the images is read yet."""
+        """Map it; nothing of the images is read yet. Arrow raises errors of many kinds for a file that is damaged."""
         file = pa.ipc.open_file(pa.memory_map(str(path)))
         (batch,) = map(file.get_batch, range(file.num_record_batches))
+        batch.validate(full=True)
+        if batch.schema != SCHEMA:
+            raise ValueError(f"its columns are {batch.schema.names}")
         _, starts, data = batch["encoded"].buffers()
-        return cls(batch["image_id"], np.frombuffer(starts, dtype=np.int64), memoryview(data))
+        found = cls(batch["image_id"], np.frombuffer(starts, dtype=np.int64)[: len(batch) + 1], memoryview(data))
+        if found.starts[0] != 0 or found.starts[-1] != len(found.data):
+            raise ValueError("its images do not begin and end where its bytes do")
+        return found
 
 
 class Shards:
@@ -140,7 +150,7 @@ class Shards:
         for name in manifest["shard"].unique():
             try:
                 self._shards[name] = Shard.open(folder / name)
-            except (OSError, ValueError) as error:  # Arrow's for what is no such file is one of the latter
+            except Exception as error:
                 raise ArtifactError(
                     f"{folder / name} is missing or damaged, or of another version; "
                     "dvc repro -f -s ingest packs it anew"
@@ -152,6 +162,11 @@ class Shards:
             return decode(self.encoded(shard, row, image_id))
         except OSError as error:
             raise DataError(f"{image_id}: {error}") from error
+
+    def size(self, shard: str, row: int) -> int:
+        """The bytes of the image's file."""
+        starts = self._shards[shard].starts
+        return int(starts[row + 1] - starts[row])
 
     def encoded(self, shard: str, row: int, image_id: str) -> memoryview:
         """The image's file. Raises DataError if the row holds another image."""

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+METHOD = 2  # raised where this code comes to make other pixels of the same file
 MAGIC = b"\xff\xd8\xff"
 HEAD = 2**16  # bytes in which a JPEG's header says what it has to say
 FRAMES = (0xC0, 0xC1, 0xC2)  # of pixels that are coded by Huffman's way, in one pass or several
@@ -115,6 +116,7 @@ def _read(encoded: list[Jpeg], device: str) -> list[Tensor | None]:
     """Together, or one by one where one of them cannot be read: an image's pixels must not depend on its neighbours."""
     if device != "cpu":
         # NvJPEG writes on a stream of its own, into memory that what is still to be done on this one may be reading.
+        # No other thread may use this one meanwhile.
         torch.cuda.current_stream().synchronize()
     try:
         with warnings.catch_warnings(action="ignore"):  # of its successor, a package of its own

@@ -1,12 +1,10 @@
 """Resizing many images of one size on a GPU as two matrix products, columns first, then rows.
 
-A GPU's own kernels for a smoothed resize keep its forward pass waiting; products are what it is made for. Like Pillow
-the image between them is rounded to 8 bits, and weights are multiples of `STEP`: every factor is then exact in the 11
-bits of tensor cores and every sum in their float32, so that a pixel does not depend on how many are resized together.
+Like Pillow the image between them is rounded to 8 bits, and weights are multiples of `STEP`: every sum is then exact in
+float32, so that a pixel does not depend on how many images are resized together, nor on the device.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,8 +12,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-STEP = 2.0**-10  # a weight may be a little more than 1, never 2
-SIZES, LENGTHS = 4096, 512  # of images, and of their sides with weights, that are remembered
+STEP = 2.0**-14  # 255 times a row's weights, negative ones among them, is below 2**9: 23 bits, and float32 has 24
+SIZES, LENGTHS = 4096, 256  # of images, and of their sides with weights, that are remembered
+LIT = 256  # pixels whose weights are found together
 
 
 class Side(NamedTuple):
@@ -41,10 +40,8 @@ class Products:
             weights(length, side, self._resize.interpolation, images.device)
             for length, side in ((height, rows), (width, columns))
         )
-        with _tensor_cores():
-            narrow = _rounded(images.float() @ across.T)
-            small = down.expand(*narrow.shape[:2], *down.shape) @ narrow
-        return _rounded(small).to(torch.uint8)
+        narrow = _rounded(images.float() @ across.T)
+        return _rounded(down.expand(*narrow.shape[:2], *down.shape) @ narrow).to(torch.uint8)
 
     def _found(self, height: int, width: int) -> tuple[Side, Side]:
         """The transforms themselves tell, by what becomes of an image without values and of one of places."""
@@ -60,25 +57,19 @@ class Products:
 def weights(length: int, side: Side, method: InterpolationMode, device: torch.device) -> Tensor:
     """What each of `length` pixels adds to each kept one, float32 (kept, length); a row's sum is 1.
 
-    Torch's own resize of rows of which one pixel is lit tells, on the CPU, so that all devices have the same. What
+    Torch's own resize of columns of which one pixel is lit tells, on the CPU, so that all devices have the same. What
     rounding left over goes to the largest weight.
     """
-    lit = torch.eye(length)[None]
-    exact = v2.functional.resize(lit, [side.resized, length], interpolation=method, antialias=True)[0]
-    found: Tensor = (exact[side.first : side.last + 1] / STEP).round() * STEP
+    parts = []
+    for first in range(0, length, LIT):
+        count = min(LIT, length - first)
+        lit = torch.zeros(1, length, count)
+        lit[0, torch.arange(first, first + count), torch.arange(count)] = 1
+        parts.append(v2.functional.resize(lit, [side.resized, count], interpolation=method, antialias=True)[0])
+    exact = torch.cat(parts, dim=1)[side.first : side.last + 1]
+    found = (exact / STEP).round() * STEP
     found.scatter_add_(1, found.argmax(1, keepdim=True), 1 - found.sum(1, keepdim=True))
     return found.to(device)
-
-
-@contextmanager
-def _tensor_cores() -> Iterator[None]:
-    """Products of float32 in the 11 bits that are exact here; in other threads too, where networks have 16 bits."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _rounded(values: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ def _lowered(network: Tapped, tap: str, dtype: torch.dtype, size: int) -> Tapped
     with torch.inference_mode():
         done = ends(model, torch.zeros(1, 3, size, size))
     for module in model.modules():
-        if done.get(module, len(done)) > done[place]:
+        if done.get(module, len(done)) > done[place] and place not in module.modules():  # not what holds it
             for values in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 if values.is_floating_point():
                     values.data = values.data.to(dtype)

@@ -1,7 +1,8 @@
 """Settling: what every `auto` of an engine means for a network on this machine, found by a short trial.
 
 One batch of real images goes through the candidates. None is taken on its speed alone: its pooled taps must agree with
-those of torch in float32. What was asked for by name is taken as it is; how well it agrees is said and written down.
+those of torch in float32. What was asked for by name is taken, 16 bits after a start in float32 where that makes them
+agree; how well they do is said and written down.
 """
 
 import logging
@@ -89,7 +90,7 @@ def _say(backbone: str, engine: Engine, why: Mapping[str, Any], least: float) ->
     log.log(
         level, "%s: in %s the least cosine similarity of a pooled tap to float32 is %.5f (%s)%s", backbone,
         engine.precision, about["least_cosine"], about["column"],
-        "" if level == logging.INFO else f", which is below extract.least_cosine ({enough}); no start in float32 helps",
+        "" if level == logging.INFO else f", which is below extract.least_cosine ({least})",
     )  # fmt: skip
 
 
@@ -149,19 +150,15 @@ class _Trial:
         """
         if engine.dtype == "float32":
             return engine
-
-        def others(one: Engine) -> list[Engine]:
-            able = runtime == "auto" and not unavailable("openvino", one.device, one.dtype)
-            return [replace(one, runtime="openvino")] if able else []
-
+        able = runtime == "openvino" or (runtime == "auto" and not unavailable("openvino", engine.device, engine.dtype))
         for exact in ("", *exact_taps(self._backbone)):
-            one = replace(engine, exact=exact)
-            least = self._least(one, plain)
+            tried = replace(engine, exact=exact, runtime="torch")  # compiling takes long, and rounds as torch does
+            least = self._least(tried, plain)
             if least is None or least < self._enough:
                 continue
-            found = [self._least(other, plain) for other in others(one)]
-            if all(value is None or value >= self._enough for value in found):
-                return one
+            other = self._least(replace(tried, runtime="openvino"), plain) if able else None
+            if (other is None and not (exact and runtime == "openvino")) or (other or 0) >= self._enough:
+                return replace(engine, exact=exact)
         return engine
 
     def _least(self, engine: Engine, plain: Engine) -> float | None:

@@ -75,6 +75,7 @@ def _weights() -> Table:
         source, model = str(given["weights"]), str(given["model"])
         engine = meta["engine"]
         how = " ".join(str(engine[key]) for key in ("device", "runtime", "dtype"))
+        how += f" after {engine['exact']}" if engine["exact"] else ""
         rows.append([name, model, source, licences.find(model, source) or "not stated", how, meta["key"]["weights"]])
     header = ["backbone", "network", "weights", "licence", "engine", "SHA-256 of the weights"]
     return Table("Weights of the networks", header, rows)
