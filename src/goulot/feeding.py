@@ -18,7 +18,7 @@ from goulot.engine import Engine
 from goulot.images import Shards
 from goulot.jpegs import Jpeg
 
-PLANNED = 4096  # images whose jobs are made together
+PLANNED = 1024  # images whose jobs are made together
 BURST = 8  # batches that are decoded before the forward pass on a CPU
 # Threads that read files ahead of a GPU, and how many, or how many bytes, each reads at a time ...
 READERS, READ, READ_BYTES = 4, 16, 4 * 2**20

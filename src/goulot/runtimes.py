@@ -158,30 +158,35 @@ def _openvino(
     early = {c: of for c, of in columns.items() if exact and order.index(of[0]) <= order.index(exact)}
     late = {c: of for c, of in columns.items() if c not in early}
     if not exact or not late:
-        whole = compiled(_converted(backbone, columns, example), "float32" if exact else dtype)
+        model, _alive = _converted(backbone, columns, example)
+        whole = compiled(model, "float32" if exact else dtype)
         return lambda pixels: dict(zip(columns, whole(pixels.numpy()), strict=True))
-    models = _parted(_converted(backbone, {**early, **late, "": (exact, "map")}, example), len(early))
-    front, back = (compiled(model, precision) for model, precision in zip(models, ("float32", dtype), strict=True))
+    model, _alive = _converted(backbone, {**early, **late, "": (exact, "map")}, example)
+    first, second = _parted(model, len(early))
+    front, back = compiled(first, "float32"), compiled(second, dtype)
 
     def read(pixels: Tensor) -> dict[str, Tensor]:
-        *first, boundary = front(pixels.numpy())
-        return dict(zip([*early, *late], [*first, *back(boundary.numpy())], strict=True))
+        *found, boundary = front(pixels.numpy())
+        return dict(zip([*early, *late], [*found, *back(boundary.numpy())], strict=True))
 
     return read
 
 
-def _converted(backbone: Backbone, columns: Mapping[str, tuple[str, str]], example: Tensor) -> Any:
-    """By the front end itself: `openvino.convert_model` would report its use to the vendor."""
+def _converted(backbone: Backbone, columns: Mapping[str, tuple[str, str]], example: Tensor) -> tuple[Any, Any]:
+    """The network as OpenVINO has it, and what must live until it is compiled, since its weights may lie there.
+
+    By the front end itself: `openvino.convert_model` would report its use to the vendor.
+    """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     module = Columns(backbone, columns, torch.float32)
     frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing, which OpenVINO still works by
-        decoder = TorchScriptPythonDecoder(module, example_input=(example,))  # must live until it is converted
+        decoder = TorchScriptPythonDecoder(module, example_input=(example,))
         model = frontend.convert(frontend.load(decoder))
     model.reshape({model.inputs[0]: list(example.shape)})
-    return model
+    return model, (module, decoder)
 
 
 def _parted(model: Any, early: int) -> tuple[Any, Any]:
