@@ -15,7 +15,7 @@ ALLOCATOR = {
 # GNU OpenMP's threads wait for each other in a loop for milliseconds. Beside any other work on the machine that halves
 # the speed and worse; a short wait costs next to nothing where there is none.
 OPENMP = {"GOMP_SPINCOUNT": "1000"}
-# A GPU's streams share 8 queues unless told otherwise: those of its JPEG decoder then wait behind a forward pass.
+# A GPU's streams share 8 queues unless told otherwise, which may be why its JPEG decoder waits for forward passes.
 CUDA = {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}
 SETTINGS = {**ALLOCATOR, **OPENMP, **CUDA}
 

@@ -156,8 +156,10 @@ class _Trial:
             least = self._least(tried, plain)
             if least is None or least < self._enough:
                 continue
-            other = self._least(replace(tried, runtime="openvino"), plain) if able else None
-            if (other is None and not (exact and runtime == "openvino")) or (other or 0) >= self._enough:
+            other = self._least(replace(tried, runtime="openvino"), plain) if able else least
+            if other is None and runtime == "auto":
+                other = least  # then it is torch that will be taken
+            if other is not None and other >= self._enough:
                 return replace(engine, exact=exact)
         return engine
 
