@@ -242,8 +242,8 @@ def _to_float16(values: Tensor, backbone: str, column: str) -> np.ndarray:
     array = values.to(torch.float16).cpu().numpy()
     if not np.isfinite(array).all():
         raise ArtifactError(
-            f"{backbone}: {column} does not fit float16 (largest value {values.abs().max():.3g}); "
-            f"features are stored in it; leave that tap out with extract.backbones.{backbone}.taps"
+            f"{backbone}: {column} does not fit float16, in which features are stored: a value is beyond 65,504 or no "
+            f"number; leave that tap out with extract.backbones.{backbone}.taps"
         )
     return array
 

@@ -126,6 +126,7 @@ class _Trial:
         self._runs: dict[Engine, _Run] = {}
         self._images: dict[tuple[str, str], Tensor] = {}
         self._why: dict[str, Any] = {"trial": {}}
+        self._told = set[str]()
 
     def settle(self, engine: Engine, params: EngineParams) -> tuple[Engine, dict[str, Any]]:
         """The engine with its autos decided, and what was found."""
@@ -172,8 +173,7 @@ class _Trial:
         except Exception as error:  # a network may take more than one map further, a runtime may lack an operation
             log.info("%s: not in %s: %s", self._backbone.name, _name(engine), " ".join(str(error).split())[:120])
             return None
-        log.info("%s: in %s the tap %s has a cosine similarity of %.5f to float32: %s", self._backbone.name,
-                 _name(engine), column, least, _word(least >= self._enough))  # fmt: skip
+        self._tell(engine, column, least, self._enough)
         return least
 
     def _decoder(self, engine: Engine, plain: Engine) -> Decoder:
@@ -232,11 +232,16 @@ class _Trial:
             return False
         (least, column), (torch_s, _) = self._agreement(other, plain), self._agreement(instead, plain)
         enough = min(EXACT if other.dtype == "float32" else self._enough, 1 - SLACK * (1 - torch_s))
-        log.info(
-            "%s: in %s the tap %s has a cosine similarity of %.5f to float32: %s", self._backbone.name,
-            _name(other), column, least, _word(least >= enough),
-        )  # fmt: skip
+        self._tell(other, column, least, enough)
         return least >= enough
+
+    def _tell(self, engine: Engine, column: str, least: float, enough: float) -> None:
+        """How well a candidate agrees; the same is said once."""
+        found = f"in {_name(engine)} the tap {column} has a cosine similarity of {least:.5f} to float32: "
+        found += _word(least >= enough)
+        if found not in self._told:
+            log.info("%s: %s", self._backbone.name, found)
+        self._told.add(found)
 
     def _agreement(self, other: Engine, plain: Engine) -> tuple[float, str]:
         """The least cosine similarity of a row's pooled tap to torch's in float32, and the tap."""
