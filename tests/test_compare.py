@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from goulot import cli, layout
+from goulot import cli, layout, params
 from goulot.artifacts import read_table, write_table
+from goulot.commands import compare
 from tests.tiny import Workspace
 
 LEARNERS = {"logistic": {"kind": "logistic"}, "strict": {"kind": "logistic", "C": 1e-6}}
@@ -25,6 +26,21 @@ def _commit(message: str) -> None:
     _call(sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
     _call("git", "add", "-A")
     _call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", message)
+
+
+def test_settings_that_nothing_ran_with_are_compared_without_a_word(workspace: Workspace) -> None:
+    now = params.read()
+    assert compare.outdated(now) == []
+    stages = {
+        "ingest": {"cmd": "goulot ingest", "params": {"params.yaml": {"ingest": now["ingest"]}}},
+        "split": {"cmd": "goulot split", "params": {"params.yaml": {"split.folds": 99, "split.seed": 0}}},
+        "audit": {"cmd": "goulot audit"},
+    }
+    with Path("dvc.lock").open("w") as file:
+        YAML().dump({"schema": "2.0", "stages": stages}, file)
+    assert compare.outdated(now) == ["split"]
+    workspace.set("ingest.drop", ["train/train000"])
+    assert compare.outdated(params.read()) == ["ingest", "split"]
 
 
 @pytest.mark.slow

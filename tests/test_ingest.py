@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from goulot import layout, targets
+from goulot import labelling, layout, targets
 from goulot.artifacts import read_json, read_table
+from goulot.errors import DataError
 from tests import tiny
 from tests.tiny import Workspace
 
@@ -78,6 +79,47 @@ def test_a_faulty_table_is_taken_as_it_is(fault: str, workspace: Workspace, refu
     line = refusal("ingest")
     for word in words:
         assert word in line
+
+
+WRONG_ORDERS = {
+    "another class": ({"classes": ["good", "ugly"]}, ["ingest.classes is ['good', 'ugly']", "['cracked', 'good']"]),
+    "one missing": ({"classes": ["good"]}, ["each of them once"]),
+    "words as grades": ({"task": "ordinal"}, ["cracked, good are text, whose order is not known", "ingest.classes"]),
+    "the label itself": ({"extra": ["label"]}, ["ingest.extra names 'label'", "omit it"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ORDERS)
+def test_a_setting_that_the_labels_do_not_fit_is_taken(
+    wrong: str, workspace: Workspace, refusal: Callable[..., str]
+) -> None:
+    settings, words = WRONG_ORDERS[wrong]
+    for name, value in settings.items():
+        workspace.set(f"ingest.{name}", value)
+    workspace.run("fetch")
+    line = refusal("ingest")
+    for word in words:
+        assert word in line
+
+
+def test_the_order_of_the_classes_is_not_the_one_that_was_given(workspace: Workspace) -> None:
+    workspace.set("ingest.classes", ["good", "cracked"])
+    workspace.run("fetch", "ingest")
+    assert targets.read().names == ["good", "cracked"]
+
+
+@pytest.mark.parametrize(("labels", "words"), [(["1", "1.0", "2"], "'1' and '1.0'")])
+def test_one_number_in_two_ways_makes_two_classes(labels: list[str], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        labelling.target(pd.DataFrame({"y": labels}), ["y"], None, "multiclass", None)
+
+
+def test_a_blank_behind_an_id_loses_its_image_or_a_number_is_no_value_of_a_column(workspace: Workspace) -> None:
+    for split in ("train", "test"):
+        _edit(workspace.competition / f"{split}.csv", lambda t: t.assign(id=t["id"] + " ", fold="1"))
+    workspace.set("ingest.train.where", {"fold": 1})
+    workspace.run("fetch", "ingest")
+    assert len(read_table(layout.MANIFEST)) == 80
 
 
 def test_a_missing_table_is_not_named(workspace: Workspace, refusal: Callable[..., str]) -> None:

@@ -257,6 +257,20 @@ def _nothing_to_learn(root: Path) -> None:
     write_csv(root / "train.csv", {"id": range(8), "split": ["train"] * 6 + ["test"] * 2})
 
 
+def _paths_of_another_machine(root: Path) -> None:
+    rows = labelled(18)
+    write_images(root, [f"train/{name}.png" for name, _ in rows])
+    write_csv(root / "train.csv", {"id": [f"/kaggle/x/train/{n}.png" for n, _ in rows], "label": [y for _, y in rows]})
+    write_test_set(root, {"label": 0})
+
+
+def _one_label(root: Path) -> None:
+    rows = labelled(18)
+    write_images(root, [f"train/{name}.png" for name, _ in rows])
+    write_csv(root / "train.csv", {"id": [name for name, _ in rows], "label": ["cat"] * 18})
+    write_test_set(root, {"label": 0})
+
+
 def _unlabelled(root: Path) -> None:
     write_images(root, [f"train/{i}.png" for i in range(8)] + [f"test/{i}.png" for i in range(4)])
 
@@ -298,6 +312,8 @@ REFUSED: dict[Callable[[Path], None], str] = {
     _ids_of_another_suffix: "b0.jpg would be test/b0.png but for its suffix: write the ids as the files are named",
     _ids_of_few_images: "is named by the ids of sample_submission.csv ('id': 20, 21); of 10 ids 4 name an image",
     _ids_like_those_of_training_images: "by the ids of sample_submission.csv ('id': 0, 1); seen: 8 images in train/;",
+    _paths_of_another_machine: "train.csv: 'id' is a path ('/kaggle/x/train/im00.png') that leads to no image",
+    _one_label: "no column of train.csv can be the label: besides ids there is none of several values",
     _unlabelled: "no table, no folders and no file names tell the labels; seen: 8 images in train/; 4 images in test/",
 }
 

@@ -51,6 +51,21 @@ def test_kappa_depends_on_a_grade_that_nobody_has() -> None:
     assert metrics.find("qwk").score(y * 0, guesses * 0) == 1
 
 
+def test_grades_are_compared_by_their_place_and_not_by_their_value() -> None:
+    grades = np.array([0, 1, 5, 10])
+    target = Target("ordinal", list(map(str, grades)))
+    rule = decisions.tune(metrics.of("qwk", target), target, Y, P)
+    expected = sk.cohen_kappa_score(grades[Y], grades[rule.decide(P)], weights="quadratic", labels=range(11))
+    assert decisions.score(metrics.of("qwk", target), Y, P, rule) == pytest.approx(expected)
+    assert decisions.every(Y, P, target)["qwk"] != decisions.every(Y, P, GRADES)["qwk"]
+
+
+def test_an_order_of_words_is_made_up() -> None:
+    with pytest.raises(ParamsError, match=r"compares grades.*mild, none have no order; set ingest.task to ordinal"):
+        metrics.of("qwk", Target("multiclass", ["high", "mild", "none"]))
+    assert metrics.of("qwk", Target("ordinal", ["none", "mild", "high"])).score(np.arange(3), np.arange(3)) == 1
+
+
 def test_a_metric_of_labels_is_not_scikit_learn_s() -> None:
     guesses = Q > 0.5
     assert of("roc_auc", FLAGGED, Q, FLAGS) == pytest.approx(sk.roc_auc_score(FLAGGED, Q))

@@ -37,6 +37,9 @@ def test_columns_named_by_hand_are_passed_over_or_unknown_ones_taken(
     choice = read_json(layout.CHOICE)
     assert set(choice) == {"0", "1", "2", "all"}
     assert all(columns == [["tiny", "s1.max"], ["tiny", "head"]] for columns in choice.values())
+    ready.set("rank.columns", [])
+    ready.run("rank")
+    assert all(read_json(layout.CHOICE).values())
     ready.set("rank.columns", ["tiny/s1.mux"])
     said = refusal("rank")
     assert "tiny/s1.mux" in said

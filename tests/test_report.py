@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from goulot import layout, metrics
-from goulot.artifacts import read_table, write_table
+from goulot.artifacts import read_table, write_json, write_table
 from goulot.metrics import METRICS
-from goulot.reporting import charts, embedding, page, uncertainty
+from goulot.reporting import charts, embedding, page, suspects, uncertainty
+from goulot.reporting.page import Table
 from goulot.targets import Target, write
 from tests import tiny
 from tests.tiny import Workspace
@@ -240,6 +241,18 @@ def test_a_point_of_the_depths_does_not_tell_its_value_or_a_name_is_taken_for_ma
     assert svg.count("_b&amp;&lt;") == 3  # in the legend and in what is read aloud as well
     truth = np.arange(20) % 2 == 0
     assert "$x^{$" in charts.roc([("$x^{$", truth, truth.astype(float))])
+
+
+def test_a_label_called_none_is_an_empty_cell(workspace: Workspace) -> None:
+    write_table(layout.PAIRS, pd.DataFrame())
+    write_table(layout.LIKENESS, pd.DataFrame({"likeness": [0.9, 0.99], "what": "planted copies", "pairs": [1, 2]}))
+    write_json(layout.metrics(layout.AUDIT), {"least_likeness": 0.98})
+    pair = {"a": "train/NA", "b": "train/1", "label_a": "None", "label_b": "null", "kind": "exact", "likeness": 1.0}
+    write_table(layout.CONFLICTS, pd.DataFrame([pair]))
+    write_table(layout.TWINS, pd.DataFrame(columns=["test", "train", "label", "likeness", "kind"]))
+    table = suspects.duplicates(5).blocks[0]
+    assert isinstance(table, Table)
+    assert table.rows[0][:4] == ["train/NA", "train/1", "None", "null"]
 
 
 def test_a_table_of_words_stands_like_numbers() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
-from goulot import decisions, faults, layout, metrics, scoring
+from goulot import decisions, faults, labelling, layout, metrics, scoring
 from goulot.artifacts import read_json, read_table, write_json, write_table
 from goulot.commands import init
 from goulot.decisions import Rule
@@ -83,20 +84,55 @@ def test_the_sample_s_order_or_columns_are_lost() -> None:
     done = filled(sample())
     assert done.columns.tolist() == ["Id", "target"]
     assert done.to_numpy().tolist() == [["3", 0.5], ["1", 0.8], ["2", 0.1]]
-    assert filled(sample(column="bad"))["bad"].tolist() == [0.5, 0.2, 0.9]
     assert filled(sample(*["good"] * 3))["target"].tolist()[1:] == ["good", "bad"]
     assert filled(sample(*"000"), metric="accuracy")["target"].tolist()[1:] == ["1", "0"]
     wide = pd.DataFrame({"Id": list("312"), "good": "0", "bad": "0"})
     assert filled(wide).to_numpy().tolist()[1] == ["1", 0.8, 0.2]
 
 
-def test_a_probability_is_of_the_other_class() -> None:
-    for wanted, place in ((None, 1), ("good", 1), ("bad", 0)):
-        assert form(sample(), CLASSES, LOG_LOSS, "probability", wanted).positive == place
-        coded = form(sample(*"000"), CLASSES, metrics.find("f1"), "label", wanted)
-        assert coded.texts[place] == "1"
-    with pytest.raises(SubmissionError, match=r"submit.positive is 'ugly'; the classes are 'bad', 'good'"):
-        form(sample(), CLASSES, LOG_LOSS, "probability", "ugly")
+@pytest.mark.parametrize(("column", "classes", "second"), [
+    ("target", None, "good"), ("good", None, "good"), ("bad", None, "bad"), ("target", ["good", "bad"], "bad"),
+    ("bad", ["bad", "good"], "good"),
+])  # fmt: skip
+def test_a_probability_a_code_or_f1_is_of_the_other_class(column: str, classes: list[str] | None, second: str) -> None:
+    table = sample(*"000", column=column)
+    cells = pd.DataFrame({"label": ["good", "bad", "bad"]})
+    target = labelling.target(cells, ["label"], None, "auto", table, classes)
+    assert target.names[1] == second
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])  # of the second one, by id
+    probability = filled(table.assign(**{column: "0.5"}), target, p=p)
+    assert probability[column].tolist() == [0.4, 0.1, 0.8]
+    decided = filled(table, target, p=p, metric="f1")
+    assert decided[column].tolist() == ["0", "0", "1"]
+    solution = table.assign(**{column: list("101")})
+    f1, shape = metrics.of("f1", target), form(table, target, metrics.of("f1", target), "label")
+    assert scoring.score(decided, solution, target, shape, f1)["f1"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("cell", "names", "texts"), [
+    ("0", ["0.0", "1.0", "2.0"], ["0", "1", "2"]), ("0.0", ["0", "1", "2"], ["0.0", "1.0", "2.0"]),
+    ("1", ["0", "1", "2"], ["0", "1", "2"]), ("2.0", ["1.0", "2.0", "3.0"], ["1.0", "2.0", "3.0"]),
+])  # fmt: skip
+def test_a_grade_is_not_written_as_the_sample_writes_it(cell: str, names: list[str], texts: list[str]) -> None:
+    target = Target("ordinal", names)
+    assert filled(sample(*[cell] * 3), target, p=np.eye(3))["target"].tolist() == [texts[2], texts[0], texts[1]]
+
+
+def test_grades_with_a_gap_or_unknown_to_the_training_set_are_scored_by_their_place() -> None:
+    table, given = sample(*"000000", ids="abcdef"), sample(*"012441", ids="abcdef")
+    for true in ("012421", "012431"):
+        target = Target("ordinal", ["0", "1", "2", "4"])
+        judge = metrics.of("qwk", target)
+        found = scoring.score(given, sample(*true, ids="abcdef"), target, form(table, target, judge, "label"), judge)
+        expected = cohen_kappa_score(list(map(int, true)), [0, 1, 2, 4, 4, 1], weights="quadratic", labels=range(5))
+        assert found["qwk"] == pytest.approx(expected)
+
+
+def test_a_row_that_no_label_applies_to_gets_one_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    rule = Rule("thresholds", [0.75, 0.75, 0.75])
+    with caplog.at_level("WARNING", "goulot"):
+        filled(sample("a b", "c", "b"), FLAGS, p=P3, metric="f1_micro", rule=rule)
+    assert "2 of 3 rows have no label by the rule" in caplog.text
 
 
 def test_labels_or_grades_are_not_those_that_were_decided() -> None:

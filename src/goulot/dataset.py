@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from goulot import tables
 from goulot.errors import DataError
-from goulot.params import Section
+from goulot.params import Section, Text
 from goulot.patterns import Files, Pattern
 
 PATTERN = "an image's path below data/raw, with {id} for its id, e.g. train/{id}.jpg; * and **/ stand for any names"
@@ -21,7 +21,7 @@ class Images(Section):
     table: str | None = Field(None, description="a CSV, TSV, JSON, JSON lines or Parquet file below data/raw")
     id: str | None = Field(None, description="the table's column of ids")
     image: str = Field(description=PATTERN)
-    where: dict[str, str | list[str]] = Field(
+    where: dict[str, Text | list[Text]] = Field(
         {}, description="only the table's rows with this value in that column, e.g. {split: train}"
     )
 
@@ -152,6 +152,11 @@ def _from_table(files: Files, spec: Images, name: str) -> Parts:
             raise DataError(f"{table.place(blank[0])}: {column.name!r} is empty ({len(blank)} such rows)")
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     rows = [{column: value.removeprefix("./") for column, value in row.items()} for row in rows]
+    # A file's own name may have a blank at its end; what most often has one is the cell.
+    rows = [
+        row if spec.pattern.fill(row) in files.all else {column: value.strip() for column, value in row.items()}
+        for row in rows
+    ]
     _refuse_outside(table, spec.pattern, rows, files.root)
     places = [table.place(index) for index in table.rows.index]
     return ids.tolist(), files.resolve(spec.pattern, rows), table.rows, places

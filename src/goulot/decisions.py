@@ -69,7 +69,7 @@ def tune(metric: Metric, target: Target, y: np.ndarray, p: np.ndarray) -> Rule:
     if target.task == "regression":
         return rule
     if not metric.decides:
-        return tune(metrics.find(_DECIDER[target.task]), target, y, p)
+        return tune(metrics.of(_DECIDER[target.task], target), target, y, p)
     if rule.kind == "thresholds":
         return Rule("thresholds", _thresholds(metric, y, p))
     if rule.kind == "cuts":
@@ -93,7 +93,7 @@ def crossed(metric: Metric, target: Target, y: np.ndarray, p: np.ndarray, fold: 
 
 def every(y: np.ndarray, p: np.ndarray, target: Target) -> dict[str, float]:
     """The scores that are shown for the task, by untuned rules; those that the rows do not define are left out."""
-    shown = [metrics.METRICS[name] for name in metrics.SHOWN[target.task]]
+    shown = [metrics.of(name, target) for name in metrics.SHOWN[target.task]]
     scores = {metric.name: score(metric, y, p, plain(metric, target)) for metric in shown}
     return {name: value for name, value in scores.items() if np.isfinite(value)}
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from goulot import tables
 from goulot.errors import DataError
-from goulot.targets import Target, Task
+from goulot.targets import Target, Task, numbers_of
 
 FEW = 12  # grades an ordinal scale may have
 # Column names of numbers that name a class rather than measure something.
@@ -21,12 +21,34 @@ TRUE, FALSE = frozenset({"1", "true", "yes", "t", "y"}), frozenset({"0", "false"
 
 
 def target(cells: pd.DataFrame, columns: list[str], separator: str | None, task: Task | Literal["auto"],
-           sample: pd.DataFrame | None) -> Target:  # fmt: skip
+           sample: pd.DataFrame | None, classes: list[str] | None = None) -> Target:  # fmt: skip
     """The task and its names, from training cells without blanks.
 
-    `columns` are `label` or the `labels`; `sample` is the sample submission, None where there is none.
-    Raises DataError where the cells do not fit the task.
+    `columns` are `label` or the `labels`; `sample` is the sample submission, None where there is none; `classes` is the
+    order that a person has given. Raises DataError where the cells do not fit the task, or the order the classes.
     """
+    return _ordered(_unordered(cells, columns, separator, task, sample), sample, classes)
+
+
+def _ordered(found: Target, sample: pd.DataFrame | None, classes: list[str] | None) -> Target:
+    """As a person has said; else of two classes the one that the sample's only column is named after is the second."""
+    if classes is not None:
+        if not found.exclusive:
+            raise DataError(f"ingest.classes is the order of classes, and the target is {found.task}; omit it")
+        if sorted(classes) != sorted(found.names):
+            raise DataError(f"ingest.classes is {classes[:6]}; the labels are {found.names[:6]}, each of them once")
+        return Target(found.task, classes)
+    if found.task == "ordinal" and numbers_of(found.names) is None:
+        raise DataError(
+            f"the grades {', '.join(found.names[:6])} are text, whose order is not known; name them in ingest.classes, "
+            "from the lowest to the highest"
+        )
+    namesake = found.task == "binary" and sample is not None and list(sample.columns[1:]) == found.names[:1]
+    return Target(found.task, found.names[::-1]) if namesake else found
+
+
+def _unordered(cells: pd.DataFrame, columns: list[str], separator: str | None, task: Task | Literal["auto"],
+               sample: pd.DataFrame | None) -> Target:  # fmt: skip
     if len(columns) > 1:
         return _of_columns(cells, columns, task)
     name = columns[0]
@@ -44,6 +66,9 @@ def target(cells: pd.DataFrame, columns: list[str], separator: str | None, task:
         _numbers(values, name)
         return Target("regression", [name])
     names = natural(set(values))
+    if (numbers := numbers_of(names)) is not None and len(set(numbers)) < len(names):
+        one = next(i for i, number in enumerate(numbers) if number == numbers[i + 1])
+        raise DataError(f"{name!r} has one number in two ways, {names[one]!r} and {names[one + 1]!r}; write it in one")
     if found == "binary" and len(names) != 2:
         raise DataError(f"ingest.task is binary, but {name!r} has {len(names)} values: {', '.join(names[:6])}")
     return _several(Target(found, names))
@@ -64,7 +89,7 @@ def columns(frame: pd.DataFrame, names: list[str], separator: str | None, found:
             [_flags(frame[n], n) if found.task != "regression" else _numbers(frame[n], n) for n in names]
         )
     if found.exclusive:
-        return pd.DataFrame({"label": np.array(found.names, dtype=object)[y.argmax(1)]}, index=frame.index)
+        return pd.DataFrame({"label": np.array(names, dtype=object)[y.argmax(1)]}, index=frame.index)
     table = pd.DataFrame(y, columns=[f"y.{name}" for name in found.names], index=frame.index)
     if found.task == "regression":
         text = [", ".join(row) for row in frame[names].to_numpy()]

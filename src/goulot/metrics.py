@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from sklearn import metrics as sk
 
 from goulot.errors import ParamsError, choices
-from goulot.targets import Target, Task
+from goulot.targets import Target, Task, numbers_of
 
 # Competitions clip probabilities before a logarithm; scikit-learn does so at the precision of the dtype.
 EPSILON = 1e-15
@@ -77,8 +77,13 @@ def _f1(average: str) -> Callable[[np.ndarray, np.ndarray], float]:
     return lambda y, guesses: float(sk.f1_score(y, guesses, average=average, zero_division=0.0))
 
 
-def _kappa(y: np.ndarray, guesses: np.ndarray) -> float:
-    """Cohen, "Weighted kappa", Psychological Bulletin 70, 1968, with the squared distance of the classes' numbers."""
+def _kappa(y: np.ndarray, guesses: np.ndarray, *, grades: np.ndarray | None = None) -> float:
+    """Cohen, "Weighted kappa", Psychological Bulletin 70, 1968, with the squared distance of the classes' grades.
+
+    Where no grades are given they are the classes' numbers.
+    """
+    if grades is not None:
+        y, guesses = grades[y], grades[guesses]
     apart = (np.square(y - guesses)).mean()
     by_chance = np.square(y[:, None] - np.unique(guesses))  # (n, levels that were guessed)
     share = np.unique(guesses, return_counts=True)[1] / len(guesses)
@@ -153,12 +158,31 @@ def find(name: str) -> Metric:
 
 
 def of(name: str, target: Target) -> Metric:
-    """The metric of that name, `auto` being the task's own. Raises ParamsError where it is not for the task."""
-    metric = find(AUTO[target.task] if name == "auto" else name)
+    """The metric of that name, `auto` being the task's own, with the target's grades where it compares such.
+
+    Raises ParamsError where it is not for the task.
+    """
+    metric, grades = find(AUTO[target.task] if name == "auto" else name), _grades(target)
     if target.task not in metric.tasks:
-        fitting = ", ".join(known.name for known in METRICS.values() if target.task in known.tasks)
+        able = [known.name for known in METRICS.values() if target.task in known.tasks]
+        fitting = ", ".join(known for known in able if known != "qwk" or grades is not None)
         raise ParamsError(
             f"params.yaml: blend.metric is {name}, which is for {', '.join(metric.tasks)} targets; "
             f"this one is {target.task}, for which there are auto, {fitting}"
         )
-    return metric
+    if metric.name != "qwk":
+        return metric
+    if grades is None:
+        words = ", ".join(target.names[:4])
+        raise ParamsError(
+            f"params.yaml: blend.metric is {name}, which compares grades, and the classes {words} have no order; set "
+            "ingest.task to ordinal, and ingest.classes to them from the lowest to the highest"
+        )
+    return replace(metric, score=partial(_kappa, grades=grades))
+
+
+def _grades(target: Target) -> np.ndarray | None:
+    """The classes as numbers, float (names,): those that they are, or their places in an order; None without one."""
+    numbers = numbers_of(target.names)
+    places = range(len(target.names)) if target.task == "ordinal" else None
+    return None if numbers is None and places is None else np.array(numbers or places, dtype=float)

@@ -1,9 +1,9 @@
 """`params.yaml`, read one section at a time into frozen, bounded pydantic models."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -16,6 +16,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
+
+Text = Annotated[str, Field(coerce_numbers_to_str=True)]  # as a column's cells are: 1 is "1"
 
 SectionT = TypeVar("SectionT", bound=Section)
 

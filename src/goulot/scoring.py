@@ -8,9 +8,10 @@ import pandas as pd
 
 from goulot import decisions, metrics
 from goulot.errors import SubmissionError
+from goulot.labelling import natural
 from goulot.metrics import Metric
 from goulot.submission import Form, split
-from goulot.targets import Target
+from goulot.targets import Target, numbers_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ def score(rows: pd.DataFrame, solution: pd.DataFrame, target: Target, form: Form
         )
     full = _wider(target, form, [cells, true])
     y, read = _truth(true, full, form), _read(cells, full, form)
-    shown = [metrics.METRICS[name] for name in metrics.SHOWN[target.task]]
-    scores = {m.name: _one(m, y, read) for m in dict.fromkeys([metric, *shown]) if m.decides or read.p is not None}
+    names = dict.fromkeys([metric.name, *metrics.SHOWN[target.task]])
+    shown = [metrics.of(name, full) for name in names]
+    scores = {m.name: _one(m, y, read) for m in shown if m.decides or read.p is not None}
     return {name: value for name, value in scores.items() if np.isfinite(value)}
 
 
@@ -65,7 +67,8 @@ def _wider(target: Target, form: Form, tables: Sequence[np.ndarray]) -> Target:
     if form.kind in ("number", "probability"):
         return target
     apart = [label for table in tables for cell in table[:, 0] for label in _labels(cell, form)]
-    return Target(target.task, list(dict.fromkeys([*form.texts, *apart])))
+    names = list(dict.fromkeys([*form.texts, *apart]))
+    return Target(target.task, natural(set(names)) if target.task == "ordinal" and numbers_of(names) else names)
 
 
 def _labels(cell: str, form: Form) -> list[str]:
@@ -83,7 +86,7 @@ def _truth(cells: np.ndarray, target: Target, form: Form) -> np.ndarray:
         if set(cells[:, 0]) <= set(numbers):
             return np.array([numbers[cell] for cell in cells[:, 0]])
         # A number says whether the class is the one whose probability is asked for.
-        return np.where(_numbers(cells)[:, 0] > 0.5, form.positive, 1 - form.positive)
+        return np.where(_numbers(cells)[:, 0] > 0.5, 1, 0)
     if target.exclusive:
         return np.array([numbers[cell] if cell in numbers else numbers[_labels(cell, form)[0]] for cell in cells[:, 0]])
     return _flags(cells, target, form)
@@ -94,7 +97,7 @@ def _read(cells: np.ndarray, target: Target, form: Form) -> _Read:
         return _Read(target, _numbers(cells))
     if form.kind == "probability":
         p = _numbers(cells)
-        return _Read(target, np.hstack([1 - p, p] if form.positive else [p, 1 - p]))
+        return _Read(target, np.hstack([1 - p, p]))
     if form.kind == "label":
         return _Read(target, None, np.array([target.names.index(cell) for cell in cells[:, 0]]))
     if form.kind == "list":

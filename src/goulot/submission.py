@@ -1,5 +1,7 @@
 """A submission in the shape of `sample_submission.csv`, or a reason why it cannot be."""
 
+import logging
+import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +14,9 @@ import pandas as pd
 from goulot.decisions import Rule
 from goulot.errors import SubmissionError
 from goulot.metrics import Metric
-from goulot.targets import Target
+from goulot.targets import Target, numbers_of
+
+log = logging.getLogger("goulot")
 
 Kind = Literal["probability", "label", "columns", "top", "list", "number"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -37,7 +41,6 @@ class Form:
     most: int = 1  # labels in a cell
     blank: bool = False  # whether a cell may hold none
     whole: bool = False  # whether labels are decided, 0 or 1, where they have a column each
-    positive: int = 1  # the class whose probability a single column holds
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -92,11 +95,8 @@ def detect(sample: pd.DataFrame, target: Target, metric: Metric) -> Kind:
     )
 
 
-def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind, positive: str | None = None) -> Form:
-    """The particulars of a kind; `positive` is the class that a single number speaks of.
-
-    Raises SubmissionError where sample and target do not have it.
-    """
+def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Form:
+    """The particulars of a kind. Raises SubmissionError where sample and target do not have it."""
     columns, names = list(sample.columns[1:]), target.names
     cells = set(sample[columns[0]])
     if kind == "columns":
@@ -118,20 +118,22 @@ def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind, posit
         )
     _check_task(kind, target)
     if kind == "probability":
-        return Form(kind, columns, names, positive=_positive(columns[0], names, positive))
+        return Form(kind, columns, names)
     if kind == "label":
         coded = target.task == "binary" and cells <= {"0", "1"} and not cells & set(names)
-        codes = ["0", "1"] if _positive(columns[0], names, positive) else ["1", "0"]
-        return Form(kind, columns, codes if coded else names)
+        return Form(kind, columns, ["0", "1"] if coded else _spelled(names, cells))
     return _many(kind, sample, target, metric)
 
 
-def _positive(column: str, names: list[str], wanted: str | None) -> int:
-    """The class that was asked for, or that the column is named after, or the second."""
-    if wanted is not None and wanted not in names:
-        raise SubmissionError(f"submit.positive is {wanted!r}; the classes are {', '.join(map(repr, names[:6]))}")
-    named = next((name for name in (wanted, column) if name in names), None)
-    return 1 if named is None else names.index(named)
+def _spelled(names: list[str], cells: set[str]) -> list[str]:
+    """The names; whole numbers as the cells write them where these are none of the names: 2 or 2.0."""
+    numbers = numbers_of(names)
+    if numbers is None or cells & set(names) or any(number != int(number) for number in numbers):
+        return names
+    for tail in ("", ".0"):
+        if all(re.fullmatch(rf"-?\d+{re.escape(tail)}", cell) for cell in cells):
+            return [f"{int(number)}{tail}" for number in numbers]
+    return names
 
 
 def _many(kind: Kind, sample: pd.DataFrame, target: Target, metric: Metric) -> Form:
@@ -164,7 +166,7 @@ def fill(
         values = rule.decide(p).astype(int) if form.whole else p
         filled[form.columns] = _spread(values, target, form)
     elif form.kind == "probability":
-        filled[form.columns[0]] = p[:, form.positive]
+        filled[form.columns[0]] = p[:, 1]
     elif form.kind == "label":
         filled[form.columns[0]] = texts[rule.decide(p)]
     else:
@@ -177,7 +179,11 @@ def _taken(p: np.ndarray, form: Form, rule: Rule) -> list[np.ndarray]:
     order = list(np.argsort(-p, axis=1, kind="stable")[:, : form.most])
     if form.kind == "top":
         return order
-    pairs = zip(order, rule.decide(p) > 0, strict=True)
+    decided = rule.decide(p) > 0
+    if not form.blank and (bare := int((~decided.any(axis=1)).sum())):
+        log.warning("%d of %d rows have no label by the rule and got the likeliest one, since no cell of the sample is "
+                    "empty; their scores out of fold are of none", bare, len(p))  # fmt: skip
+    pairs = zip(order, decided, strict=True)
     return [row[guess[row]] if guess.any() or form.blank else row[:1] for row, guess in pairs]
 
 

@@ -46,6 +46,15 @@ class Target:
         return manifest["label"].map(numbers).fillna(-1).to_numpy(dtype=np.int64)
 
 
+def numbers_of(names: list[str]) -> list[float] | None:
+    """The numbers that the names are; None where one is none."""
+    try:
+        numbers = [float(name) for name in names]
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
 def write(target: Target) -> None:
     """Keep it beside the manifest."""
     write_json(layout.TARGET, asdict(target))

@@ -31,4 +31,4 @@ def expected() -> tuple[Target, Form, Metric]:
     metric = metrics.of(params.load("blend", blend.Params).metric, target)
     wished = params.load("submit", submit.Params)
     kind = submission.detect(sample, target, metric) if wished.format == "auto" else wished.format
-    return target, submission.form(sample, target, metric, kind, wished.positive), metric
+    return target, submission.form(sample, target, metric, kind), metric

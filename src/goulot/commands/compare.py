@@ -5,6 +5,7 @@ from its cache.
 """
 
 import contextlib
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.table import Table
+from ruamel.yaml import YAML
 
 from goulot import layout, params
 from goulot.artifacts import write_table
@@ -25,6 +27,8 @@ from goulot.errors import GoulotError
 from goulot.reporting import finished, uncertainty
 from goulot.reporting.finished import Run
 from goulot.reporting.provenance import leaves
+
+log = logging.getLogger("goulot")
 
 WORKSPACE = "workspace"
 BROUGHT = (layout.PARAMS, layout.BLEND, layout.SPLIT, layout.MANIFEST, layout.TARGET)
@@ -52,6 +56,11 @@ def run(revisions: Sequence[str], *, rows: int, csv: Path | None = None) -> Iter
         folders = {name: Path() if name == WORKSPACE else Path(place) / str(i) for i, name in enumerate(names)}
         _bring({name: folder for name, folder in folders.items() if name != WORKSPACE})
         sides = [_side(name, folder) for name, folder in folders.items()]
+    if WORKSPACE in names and (stages := outdated(params.read())):
+        log.warning(
+            "workspace: params.yaml was changed since %s ran, so that the scores are of other settings than are shown; "
+            "dvc repro first", ", ".join(stages),
+        )  # fmt: skip
     for side in sides[1:]:
         if side.run.known.target != sides[0].run.known.target:
             raise GoulotError(f"{side.name} and {sides[0].name} do not predict the same: their classes or tasks differ")
@@ -68,18 +77,35 @@ def _bring(folders: Mapping[str, Path]) -> None:
     def get(name: str, path: Path) -> str:
         out = folders[name] / path
         out.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "dvc", "get", ".", str(path), "--rev", name, "--out", str(out), "--quiet"]
+        command = [sys.executable, "-m", "dvc", "get", ".", str(path), "--rev", name, "--out", str(out)]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        return (ended.stderr.strip().splitlines() or ["unknown reason"])[0] if ended.returncode else ""
+        told = [line for line in ended.stderr.splitlines() if line.startswith("ERROR:")]
+        return (told or ["ERROR: unknown reason"])[0].removeprefix("ERROR: ") if ended.returncode else ""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for path in BROUGHT:
             for name, failed in zip(folders, pool.map(get, folders, repeat(path)), strict=True):
                 if failed:
                     raise GoulotError(
-                        f"{name} has no {path} that DVC could bring ({failed.removeprefix('ERROR: ')}); "
+                        f"{name} has no {path} that DVC could bring ({failed}); "
                         "`dvc exp show` lists the runs that there are"
                     )
+
+
+def outdated(now: Mapping[str, Any]) -> list[str]:
+    """The stages that ran with other settings than params.yaml has now, as far as DVC wrote down what they ran with."""
+    lock = Path("dvc.lock")
+    stages = (YAML(typ="safe").load(lock) or {}).get("stages", {}) if lock.is_file() else {}
+    return [
+        name for name, stage in stages.items()
+        if any(_at(now, key) != value for key, value in stage.get("params", {}).get(str(layout.PARAMS), {}).items())
+    ]  # fmt: skip
+
+
+def _at(document: Any, key: str) -> Any:
+    for part in key.split("."):
+        document = document.get(part) if isinstance(document, Mapping) else None
+    return document
 
 
 def _side(name: str, folder: Path) -> Side:

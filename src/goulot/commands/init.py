@@ -132,8 +132,15 @@ def _asked(looked: Survey, outcome: Outcome, metric: str) -> list[str]:
         form = submission.form(sample, outcome.target, scored, kind)
     except SubmissionError as error:
         return [f"submit would stop: {error}"]
-    of = outcome.target.names[form.positive] if kind == "probability" else ""
-    return [f"a submission's cells: {SAID[kind].format(most=form.most, of=of)}"]
+    names = outcome.target.names
+    said = SAID[kind].format(most=form.most, of=names[1]) if kind == "probability" else SAID[kind]
+    return [f"a submission's cells: {said.format(most=form.most)}", *_positive(scored, names)]
+
+
+def _positive(metric: metrics.Metric, names: list[str]) -> list[str]:
+    if metric.name != "f1":
+        return []
+    return [f"F1 is that of {names[1]!r}; ingest.classes: [{', '.join(names[::-1])}] makes it that of {names[0]!r}"]
 
 
 def _shown(items: list[str], most: int = 6) -> str:
@@ -172,9 +179,14 @@ def _write(source: str, outcome: Outcome, metric: str | None) -> list[str]:
         ingest["task"] = outcome.target.task
         if found.sample != ingest.get("sample", "sample_submission.csv"):
             ingest["sample"] = _text(found.sample or "sample_submission.csv")
+        # What was said of the data set before.
         ingest["extra"] = []
         if "drop" in ingest:
-            ingest["drop"] = []  # of the data set before
+            ingest["drop"] = []
+        if "classes" in ingest:
+            ingest["classes"] = None
+        if isinstance(submit := document.get("submit"), CommentedMap) and "format" in submit:
+            submit["format"] = "auto"
         document["blend"]["metric"] = metric or "auto"
         if isinstance(document.get("report"), CommentedMap):
             document["report"]["title"] = _text(

@@ -12,6 +12,7 @@ from goulot.discovery.matching import Match, best, decided, matches
 from goulot.discovery.survey import LABELLED, TEST, TRAIN, Survey
 from goulot.discovery.testset import TestSet
 from goulot.errors import DataError
+from goulot.patterns import is_image
 from goulot.tables import Table
 
 
@@ -65,6 +66,24 @@ def _repeated(found: Survey, test: TestSet) -> str:
                 return (
                     f"; {name} has several rows an image ({column!r}): an image is one row, its labels in one cell or "
                     "in a column each"
+                )
+    return ""
+
+
+def _bare(found: Survey, test: TestSet, rows: pd.DataFrame | None) -> str:
+    """What is to be said of tables whose paths lead nowhere, or that have nothing to tell images apart by."""
+    for name, table in found.tables.items():
+        if name == test.spec.get("table") or (rows is not None and table.rows.equals(rows)):
+            continue
+        ways = ways_of(found, table, test)
+        if ways and labels.find(table, {way.column for way in ways}, rows, test.table) == []:
+            return f"; {which_label(name, [])}"
+        for column in table.rows.columns:
+            first = str(table.rows[column].iloc[0]) if len(table.rows) else ""
+            if ("/" in first or "\\" in first) and is_image(first) and not matches(found, table, column):
+                return (
+                    f"; {name}: {column!r} is a path ({first!r}) that leads to no image: write it as below the data "
+                    "set's folder, with slashes"
                 )
     return ""
 
@@ -132,9 +151,8 @@ def by_path(found: Survey, test: TestSet, rows: pd.DataFrame | None, given: Give
     if not ways:
         ways, why = folders.by_name(found, test.files, hints), "the file names hold it"
     if not ways:
-        raise DataError(
-            f"no table, no folders and no file names tell the labels{_repeated(found, test)}; seen: {found.seen()}"
-        )
+        why = _repeated(found, test) or _bare(found, test, rows)
+        raise DataError(f"no table, no folders and no file names tell the labels{why}; seen: {found.seen()}")
     if len(ways) > 1:
         known = [way for way in ways if hints & set(way.labels)]
         if len(known) != 1:

@@ -51,7 +51,9 @@ class Run:
     def shown(self) -> list[Metric]:
         """The leaderboard's metrics, the chosen one first."""
         names = [str(name) for name in self.board.columns if name not in ("learner", "weight")]
-        return [metrics.find(name) for name in sorted(names, key=lambda name: name != self.metric.name)]
+        return [
+            metrics.of(name, self.known.target) for name in sorted(names, key=lambda name: name != self.metric.name)
+        ]
 
     def score(self, name: str, metric: Metric) -> float:
         """As the leaderboard has it."""
@@ -164,7 +166,7 @@ class Run:
 def read() -> Run:
     """A finished run. Raises ArtifactError naming the stage whose output is missing."""
     known = truth.read().train
-    metric = metrics.find(str(read_json(layout.BLEND_RULE)["metric"]))
+    metric = metrics.of(str(read_json(layout.BLEND_RULE)["metric"]), known.target)
     board = pd.read_csv(layout.LEADERBOARD)
     return Run(read_table(layout.MANIFEST), known, board, metric, _predictions(layout.BLEND_OOF, known))
 

@@ -92,7 +92,7 @@ def _numbers(run: Run) -> Iterator[Block]:
 
 
 def _labels(run: Run) -> Iterator[Block]:
-    table = pd.read_csv(layout.BLEND_LABELS)
+    table = pd.read_csv(layout.BLEND_LABELS, dtype={"label": str}, keep_default_na=False, na_values={"roc_auc": [""]})
     first = f" (the {MATRIX} worst of {len(table):,})" if len(table) > MATRIX else ""
     yield Table.of(f"Labels, by ROC AUC{first}", table.sort_values("roc_auc").head(MATRIX))
     yield Chart("Calibration over all labels", charts.calibration(run.known.y.ravel() == 1, run.p.ravel(), "a label"))

@@ -1,5 +1,7 @@
 """Sections: duplicates and leaks, and labels in doubt."""
 
+import shlex
+
 import pandas as pd
 
 from goulot import layout
@@ -18,7 +20,8 @@ def duplicates(rows: int) -> Section:
     ]
     blocks: list[Block] = []
     for path, what in ((layout.CONFLICTS, "Duplicates of different labels"), (layout.TWINS, "Test images in training")):
-        found = pd.read_csv(path, dtype=dict.fromkeys(("a", "b", "label_a", "label_b", "test", "train", "label"), str))
+        text = dict.fromkeys(("a", "b", "label_a", "label_b", "test", "train", "label"), str)
+        found = pd.read_csv(path, dtype=text, keep_default_na=False)
         if len(found):
             caption = f"{what}: {min(rows, len(found))} of {len(found):,} ({path})"
             blocks.append(Table.of(caption, found.head(rows)))
@@ -43,6 +46,6 @@ def labels(rows: int) -> Section:
         Table.of(f"The most doubtful ({layout.DOUBTS})", found.head(rows)),
         Picture.of("What was given, and what is suggested", layout.DOUBTS_SHEET),
         Listing("To leave images out of the next run: some, or all that are doubted", [], [
-            f"goulot drop {found['image_id'].iloc[0]}", "goulot drop --doubted",
+            f"goulot drop {shlex.quote(found['image_id'].iloc[0])}", "goulot drop --doubted",
         ]),
     ])  # fmt: skip

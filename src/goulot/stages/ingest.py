@@ -12,7 +12,7 @@ from goulot import dataset, images, labelling, layout, tables, targets
 from goulot.artifacts import write_json, write_table
 from goulot.dataset import Listing
 from goulot.errors import DataError, choices
-from goulot.params import Section
+from goulot.params import Section, Text
 from goulot.patterns import Files
 from goulot.progress import track
 from goulot.targets import Target
@@ -30,6 +30,11 @@ class Params(Section):
     test: dataset.Images | None = Field(description="the test images; null where there are none")
     task: Literal["auto", "binary", "multiclass", "ordinal", "multilabel", "regression"] = Field(
         "auto", description="auto reads it off the labels and the sample submission"
+    )
+    classes: list[Text] | None = Field(
+        None,
+        description="the classes in their order, for the auto one is not it: grades from the lowest; of two the second "
+        "is the one that F1 and a single column of probabilities, or of 0 and 1, are of",
     )
     sample: str = Field(
         SAMPLE, description="the sample submission below data/raw; that of the usual name may be missing"
@@ -50,7 +55,9 @@ def run(params: Params) -> None:
     files = Files(layout.RAW)
     train, test, left = _listed(params, files)
     sample = _sample(params)
-    found = labelling.target(train.cells, params.train.columns, params.train.separator, params.task, sample)
+    found = labelling.target(
+        train.cells, params.train.columns, params.train.separator, params.task, sample, params.classes
+    )
     labels = labelling.columns(train.cells, params.train.columns, params.train.separator, found)
     listed = pd.concat([train.rows.join(labels), test.rows]).sort_values("image_id", ignore_index=True)
     table = _checked(listed, params.threads)
@@ -171,6 +178,9 @@ def _extra(params: Params, train: Listing, test: Listing, manifest: pd.DataFrame
     """image_id and the extra columns: float64 with NaN where a cell is empty, or text where one is no number."""
     parts = [(train, params.train, "train"), *([(test, params.test, "test")] if params.test else [])]
     for part, spec, split in parts:
+        taken = {spec.id, *getattr(spec, "columns", []), getattr(spec, "group", None)}
+        if told := [name for name in params.extra if name in taken]:
+            raise DataError(f"ingest.extra names {told[0]!r}, which ingest.{split} has as id, label or group: omit it")
         lacking = [name for name in params.extra if name not in part.cells]
         if lacking:
             raise DataError(f"ingest.extra names {lacking[0]!r}, which ingest.{split} ({spec.table}) lacks")

@@ -97,7 +97,7 @@ def _say(table: pd.DataFrame, target: Target, agreement: dict[str, float]) -> No
 
 def _chosen(params: Params, table: pd.DataFrame, names: list[str]) -> dict[str, list[tuple[str, str]]]:
     """The columns to stack for each fold and for all: those named by hand, else the best within the budget."""
-    if params.columns is None:
+    if not params.columns:
         return {name: ranking.choose(table, name, params.budget) for name in names}
     known = {f"{b}/{c}": (str(b), str(c)) for b, c in zip(table["backbone"], table["column"], strict=True)}
     for column in params.columns:

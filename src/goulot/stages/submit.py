@@ -28,9 +28,6 @@ class Params(Section):
         description="auto reads it off sample_submission.csv; columns is one for each class, label or number, "
         "top the likeliest labels in one cell, list all labels that apply in one cell",
     )
-    positive: str | None = Field(
-        None, description="of two classes the one whose probability, or 1, a single column holds; else the second"
-    )
     missing: Literal["refuse", "prior"] = Field(
         "refuse",
         description="a test image that could not be used; prior predicts the training set's frequencies or means",
@@ -48,7 +45,7 @@ def run(params: Params) -> None:
     target, rule = targets.read(), read_json(layout.BLEND_RULE)
     metric = metrics.find(rule["metric"])
     kind = submission.detect(sample, target, metric) if params.format == "auto" else params.format
-    form = submission.form(sample, target, metric, kind, params.positive)
+    form = submission.form(sample, target, metric, kind)
     manifest = read_table(layout.MANIFEST)
     rows = read_table(layout.BLEND_TEST).merge(manifest[["image_id", "id"]], on="image_id", validate="one_to_one")
     missing = _missing(params, sample)
