@@ -35,7 +35,10 @@ def test_a_preset_loses_comments_or_settings_or_cannot_be_undone(name: str, own:
     assert not [line for line in changed if line.startswith("- ") and "#" in line and "views" not in line
                 and "whose features" not in line]  # fmt: skip
     told = {
-        "quick": ["finetune.networks.lite0: backbone lite0, tap s4, depthwise False -> -"],
+        "quick": [
+            "finetune.networks.lite0: backbone lite0, tap s4, depthwise False, epochs 10, learning_rate 0.002, "
+            "classifier_rate 0.004 -> -"
+        ],
         "gpu": ["augment.views: 3 -> 7", "audit.backbone: lite0 -> convnext"],
     }
     assert set(told[name]) <= set(said)
