@@ -112,6 +112,8 @@ def test_the_order_of_the_classes_is_not_the_one_that_was_given(workspace: Works
 def test_one_number_in_two_ways_makes_two_classes(labels: list[str], words: str) -> None:
     with pytest.raises(DataError, match=words):
         labelling.target(pd.DataFrame({"y": labels}), ["y"], None, "multiclass", None)
+    codes = labelling.target(pd.DataFrame({"y": ["01", "1", "2"]}), ["y"], None, "multiclass", None)
+    assert codes.names == ["01", "1", "2"]
 
 
 def test_a_blank_behind_an_id_loses_its_image_or_a_number_is_no_value_of_a_column(workspace: Workspace) -> None:

@@ -66,8 +66,8 @@ def _unordered(cells: pd.DataFrame, columns: list[str], separator: str | None, t
         _numbers(values, name)
         return Target("regression", [name])
     names = natural(set(values))
-    if (numbers := numbers_of(names)) is not None and len(set(numbers)) < len(names):
-        one = next(i for i, number in enumerate(numbers) if number == numbers[i + 1])
+    if (distinct := number_set(set(names))) is not None and len(distinct) < len(names):
+        one = next(i for i in range(len(names)) if float(names[i]) == float(names[i + 1]))
         raise DataError(f"{name!r} has one number in two ways, {names[one]!r} and {names[one + 1]!r}; write it in one")
     if found == "binary" and len(names) != 2:
         raise DataError(f"ingest.task is binary, but {name!r} has {len(names)} values: {', '.join(names[:6])}")
