@@ -35,6 +35,7 @@ def test_settings_that_nothing_ran_with_are_compared_without_a_word(workspace: W
         "ingest": {"cmd": "goulot ingest", "params": {"params.yaml": {"ingest": now["ingest"]}}},
         "split": {"cmd": "goulot split", "params": {"params.yaml": {"split.folds": 99, "split.seed": 0}}},
         "audit": {"cmd": "goulot audit"},
+        "learn@gone": {"cmd": "goulot learn gone", "params": {"params.yaml": {"learn.learners.gone": {"kind": "svm"}}}},
     }
     with Path("dvc.lock").open("w") as file:
         YAML().dump({"schema": "2.0", "stages": stages}, file)

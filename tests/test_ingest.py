@@ -9,6 +9,7 @@ import pytest
 from goulot import labelling, layout, targets
 from goulot.artifacts import read_json, read_table
 from goulot.errors import DataError
+from goulot.targets import Target
 from tests import tiny
 from tests.tiny import Workspace
 
@@ -116,12 +117,26 @@ def test_one_number_in_two_ways_makes_two_classes(labels: list[str], words: str)
     assert codes.names == ["01", "1", "2"]
 
 
+def test_columns_of_classes_lose_their_labels_in_another_order() -> None:
+    cells = pd.DataFrame({"no": ["1", "0", "1"], "yes": ["0", "1", "0"]})
+    target = labelling.target(cells, ["no", "yes"], None, "auto", None, ["yes", "no"])
+    assert target.names == ["yes", "no"]
+    assert labelling.columns(cells, ["no", "yes"], None, target)["label"].tolist() == ["no", "yes", "no"]
+    grades = cells.assign(high="0").set_axis(["10", "9", "8"], axis=1)
+    assert labelling.target(grades, list(grades), None, "ordinal", None).names == ["8", "9", "10"]
+    assert labelling.columns(grades, list(grades), None, Target("ordinal", ["8", "9", "10"]))["label"][0] == "10"
+    words = cells.assign(high="0")
+    assert labelling.target(words, list(words), None, "ordinal", None).names == ["no", "yes", "high"]
+
+
 def test_a_blank_behind_an_id_loses_its_image_or_a_number_is_no_value_of_a_column(workspace: Workspace) -> None:
     for split in ("train", "test"):
         _edit(workspace.competition / f"{split}.csv", lambda t: t.assign(id=t["id"] + " ", fold="1"))
     workspace.set("ingest.train.where", {"fold": 1})
     workspace.run("fetch", "ingest")
-    assert len(read_table(layout.MANIFEST)) == 80
+    manifest = read_table(layout.MANIFEST)
+    assert len(manifest) == 80
+    assert not manifest["id"].str.endswith(" ").any()
 
 
 def test_a_missing_table_is_not_named(workspace: Workspace, refusal: Callable[..., str]) -> None:

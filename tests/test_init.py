@@ -363,3 +363,25 @@ def test_a_default_run_stops_at_a_learner_that_refuses_so_many_classes(data: Pat
     assert list(_read(checkout / "params.yaml")["learn"]["learners"]) == ["logistic", "mlp"]
     assert "left svm out of learn.learners: svm fits a machine for each pair of classes" in said
     assert "left lightgbm out of learn.learners: lightgbm: 300 trees for each of 310 names" in said
+
+
+def test_what_was_said_of_another_data_set_stays_or_what_f1_is_of_is_not_told(
+    data: Path, checkout: Path, refusal: Callable[..., str]
+) -> None:
+    rows = labelled(18, ["bad one", "ok"])
+    write_images(data, [f"train/{name}.png" for name, _ in rows])
+    write_csv(data / "train.csv", {"id": [n for n, _ in rows], "label": [label for _, label in rows]})
+    write_test_set(data, {"label": "ok"})
+    text = (checkout / "params.yaml").read_text()
+    text = text.replace("  format: auto ", "  format: list ").replace("  classes:  ", "  classes: [cat, dog]  ")
+    (checkout / "params.yaml").write_text(text)
+    said = init.run(f"path:{data}", metric="f1")
+    assert """F1 is that of 'ok'; ingest.classes: ["ok", "bad one"] makes it that of 'bad one'""" in said
+    found = _read(checkout / "params.yaml")
+    assert (found["ingest"]["classes"], found["submit"]["format"]) == (None, "auto")
+    rows = labelled(18, ["mild", "none", "severe"])
+    write_csv(data / "train.csv", {"id": [n for n, _ in rows], "label": [label for _, label in rows]})
+    write_test_set(data, {"label": "none"})
+    refused = refusal("init", "--from", f"path:{data}", "--metric", "qwk")
+    assert "set ingest.task to ordinal, ingest.classes to them" in refused
+    assert "without it init writes the rest" in refused

@@ -58,11 +58,16 @@ def test_grades_are_compared_by_their_place_and_not_by_their_value() -> None:
     expected = sk.cohen_kappa_score(grades[Y], grades[rule.decide(P)], weights="quadratic", labels=range(11))
     assert decisions.score(metrics.of("qwk", target), Y, P, rule) == pytest.approx(expected)
     assert decisions.every(Y, P, target)["qwk"] != decisions.every(Y, P, GRADES)["qwk"]
+    assert (
+        decisions.tune(metrics.of("log_loss", target), target, Y, P) == rule
+    )  # a submission's grades, of a run for it
 
 
 def test_an_order_of_words_is_made_up() -> None:
     with pytest.raises(ParamsError, match=r"compares grades.*mild, none have no order; set ingest.task to ordinal"):
         metrics.of("qwk", Target("multiclass", ["high", "mild", "none"]))
+    with pytest.raises(ParamsError, match="have no order"):
+        metrics.of("qwk", Target("multiclass", ["2", "0", "1"]))
     assert metrics.of("qwk", Target("ordinal", ["none", "mild", "high"])).score(np.arange(3), np.arange(3)) == 1
 
 

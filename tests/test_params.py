@@ -67,3 +67,10 @@ def test_broken_yaml_shows_a_traceback(ready: Workspace, refusal: Callable[..., 
 def test_the_settings_that_ship_are_refused(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     params.load(stage, importlib.import_module(f"goulot.stages.{stage}").Params)
+
+
+def test_a_key_that_is_no_more_does_not_say_what_stands_in_its_place(
+    ready: Workspace, refusal: Callable[..., str]
+) -> None:
+    ready.set("submit.positive", "good")
+    assert "submit.positive is no more: take it out; ingest.classes is the classes' order" in refusal("submit")

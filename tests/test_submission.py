@@ -118,6 +118,44 @@ def test_a_grade_is_not_written_as_the_sample_writes_it(cell: str, names: list[s
     assert filled(sample(*[cell] * 3), target, p=np.eye(3))["target"].tolist() == [texts[2], texts[0], texts[1]]
 
 
+def test_classes_that_codes_stand_for_are_written_as_others() -> None:
+    swapped = Target("binary", ["1.0", "0.0"])
+    assert filled(sample(*"000"), swapped, metric="f1")["target"].tolist() == ["1", "0", "1"]
+    coded = Target("multiclass", ["001", "002", "010"])
+    assert filled(sample(*"000"), coded, p=P3, kind="label")["target"].tolist() == ["001", "002", "010"]
+
+
+def test_a_submission_of_columns_is_scored_in_their_order_and_not_in_that_of_the_classes() -> None:
+    words = Target("ordinal", ["none", "mild", "severe"])
+    table = pd.DataFrame({"Id": list("abcd"), "mild": "0", "none": "0", "severe": "0", "unheard": "0"})
+    judge = metrics.of("qwk", words)
+    given = table.assign(none=["1", "0", "0", "0"], mild=["0", "1", "1", "0"], severe=["0", "0", "0", "1"])
+    solution = table.assign(none=["1", "0", "1", "0"], mild=["0", "1", "0", "0"], severe=["0", "0", "0", "1"])
+    known = table.columns.drop("unheard")
+    shape = form(table[known], words, judge, "columns")
+    expected = cohen_kappa_score([0, 1, 0, 2], [0, 1, 1, 2], weights="quadratic")
+    assert scoring.score(given[known], solution[known], words, shape, judge)["qwk"] == pytest.approx(expected)
+    gap = Target("ordinal", ["0", "2", "10"])
+    rename = dict(zip(("none", "mild", "severe", "unheard"), ("g_0", "g_2", "g_10", "g_5"), strict=True))
+    judge, shape = metrics.of("qwk", gap), form(table.rename(columns=rename), gap, metrics.of("qwk", gap), "columns")
+    found = scoring.score(given.rename(columns=rename), solution.rename(columns=rename), gap, shape, judge)["qwk"]
+    expected = cohen_kappa_score([0, 2, 0, 10], [0, 2, 2, 10], weights="quadratic", labels=range(11))
+    assert found == pytest.approx(expected)
+    positive = Target("binary", ["good", "bad"])
+    wide = pd.DataFrame({"Id": list("ab"), "bad": ["1", "1"], "good": ["0", "0"]})
+    judge, true = metrics.of("f1", positive), wide.assign(bad=["1", "0"], good=["0", "1"])
+    assert scoring.score(wide, true, positive, form(wide, positive, judge, "columns"), judge)["f1"] == pytest.approx(
+        2 / 3
+    )
+
+
+def test_a_grade_that_is_an_unknown_word_gets_a_place() -> None:
+    words = Target("ordinal", ["none", "mild", "severe"])
+    table, judge = sample(*["none"] * 3), metrics.of("qwk", words)
+    with pytest.raises(SubmissionError, match="the grade 'moderate' is none of none, mild, severe"):
+        scoring.score(table, sample("none", "moderate", "mild"), words, form(table, words, judge, "label"), judge)
+
+
 def test_grades_with_a_gap_or_unknown_to_the_training_set_are_scored_by_their_place() -> None:
     table, given = sample(*"000000", ids="abcdef"), sample(*"012441", ids="abcdef")
     for true in ("012421", "012431"):

@@ -152,14 +152,16 @@ def _from_table(files: Files, spec: Images, name: str) -> Parts:
             raise DataError(f"{table.place(blank[0])}: {column.name!r} is empty ({len(blank)} such rows)")
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     rows = [{column: value.removeprefix("./") for column, value in row.items()} for row in rows]
-    # A file's own name may have a blank at its end; what most often has one is the cell.
-    rows = [
-        row if spec.pattern.fill(row) in files.all else {column: value.strip() for column, value in row.items()}
-        for row in rows
-    ]
     _refuse_outside(table, spec.pattern, rows, files.root)
     places = [table.place(index) for index in table.rows.index]
-    return ids.tolist(), files.resolve(spec.pattern, rows), table.rows, places
+    named, found = ids.tolist(), files.resolve(spec.pattern, rows)
+    # A file's own name may have a blank at its end; what most often has one is the cell.
+    padded = [n for n, row in enumerate(rows) if any(v != v.strip() for v in row.values()) and not files.has(found[n])]
+    bare = [{column: value.strip() for column, value in rows[n].items()} for n in padded]
+    for number, file in zip(padded, files.resolve(spec.pattern, bare) if bare else [], strict=True):
+        if files.has(file):
+            named[number], found[number] = named[number].strip(), file
+    return named, found, table.rows, places
 
 
 def _rows_where(table: tables.Table, spec: Images) -> tables.Table:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from goulot import tables
 from goulot.errors import DataError
-from goulot.targets import Target, Task, numbers_of
+from goulot.targets import Target, Task, number_set, numbers_of
 
 FEW = 12  # grades an ordinal scale may have
 # Column names of numbers that name a class rather than measure something.
@@ -27,22 +27,27 @@ def target(cells: pd.DataFrame, columns: list[str], separator: str | None, task:
     `columns` are `label` or the `labels`; `sample` is the sample submission, None where there is none; `classes` is the
     order that a person has given. Raises DataError where the cells do not fit the task, or the order the classes.
     """
-    return _ordered(_unordered(cells, columns, separator, task, sample), sample, classes)
+    found = _unordered(cells, columns, separator, task, sample)
+    if found.task == "ordinal" and (numbers := numbers_of(found.names)) is not None:
+        if classes:
+            raise DataError("ingest.classes is the order of grades that are words; these are numbers, which have one")
+        return Target("ordinal", [name for _, name in sorted(zip(numbers, found.names, strict=True))])
+    if found.task == "ordinal" and not classes and len(columns) == 1:
+        raise DataError(
+            f"the grades {', '.join(found.names[:6])} are text, whose order is not known; name them in ingest.classes, "
+            "from the lowest to the highest"
+        )
+    return _ordered(found, sample, classes)
 
 
 def _ordered(found: Target, sample: pd.DataFrame | None, classes: list[str] | None) -> Target:
     """As a person has said; else of two classes the one that the sample's only column is named after is the second."""
-    if classes is not None:
+    if classes:
         if not found.exclusive:
             raise DataError(f"ingest.classes is the order of classes, and the target is {found.task}; omit it")
         if sorted(classes) != sorted(found.names):
             raise DataError(f"ingest.classes is {classes[:6]}; the labels are {found.names[:6]}, each of them once")
         return Target(found.task, classes)
-    if found.task == "ordinal" and numbers_of(found.names) is None:
-        raise DataError(
-            f"the grades {', '.join(found.names[:6])} are text, whose order is not known; name them in ingest.classes, "
-            "from the lowest to the highest"
-        )
     namesake = found.task == "binary" and sample is not None and list(sample.columns[1:]) == found.names[:1]
     return Target(found.task, found.names[::-1]) if namesake else found
 
@@ -133,16 +138,6 @@ def _cells(sample: pd.DataFrame | None) -> "pd.Series[str] | None":
         return None
     cells = sample.iloc[:, 1]
     return None if tables.is_blank(cells).all() else cells
-
-
-def number_set(texts: set[str]) -> set[float] | None:
-    """The numbers that the texts are; None where one is none, or is written with a leading zero as codes are."""
-    try:
-        numbers = {float(text) for text in texts}
-    except ValueError:
-        return None
-    coded = any(re.fullmatch(r"0\d+", text.strip()) for text in texts)
-    return None if coded or not all(np.isfinite(list(numbers))) else numbers
 
 
 def natural(names: set[str]) -> list[str]:

@@ -176,13 +176,14 @@ def of(name: str, target: Target) -> Metric:
         words = ", ".join(target.names[:4])
         raise ParamsError(
             f"params.yaml: blend.metric is {name}, which compares grades, and the classes {words} have no order; set "
-            "ingest.task to ordinal, and ingest.classes to them from the lowest to the highest"
+            "ingest.task to ordinal, ingest.classes to them from the lowest to the highest, and then blend.metric"
         )
     return replace(metric, score=partial(_kappa, grades=grades))
 
 
 def _grades(target: Target) -> np.ndarray | None:
-    """The classes as numbers, float (names,): those that they are, or their places in an order; None without one."""
+    """The classes as numbers, float (names,): rising ones that they are, or their places in an order; else None."""
     numbers = numbers_of(target.names)
-    places = range(len(target.names)) if target.task == "ordinal" else None
-    return None if numbers is None and places is None else np.array(numbers or places, dtype=float)
+    if numbers is not None and numbers == sorted(numbers):
+        return np.array(numbers)
+    return np.arange(len(target.names), dtype=float) if target.task == "ordinal" else None

@@ -19,6 +19,9 @@ class Section(BaseModel):
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]  # as a column's cells are: 1 is "1"
 
+# What was once a key, and what stands in its place.
+MOVED = {"submit.positive": "take it out; ingest.classes is the classes' order, of two of which the second is positive"}
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -66,6 +69,8 @@ def _line(where: str, fault: dict[str, Any], model: type[Section]) -> str:
     *parents, last = fault["loc"] or (where,)
     key = ".".join([where, *(str(part) for part in fault["loc"])])
     if fault["type"] == "extra_forbidden":
+        if key in MOVED:
+            return f"params.yaml: {key} is no more: {MOVED[key]}"
         known = model.model_fields if not parents else _fields(model, parents)
         return "params.yaml: " + choices("key", str(last), known, f"{key.rpartition('.')[0]} has")
     if fault["type"] == "missing":

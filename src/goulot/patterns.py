@@ -89,6 +89,10 @@ class Files:
         self._known = frozenset(self.all)
         self._composed: dict[str, str] | None = None
 
+    def has(self, file: str) -> bool:
+        """Whether there is a file of exactly that name."""
+        return file in self._known
+
     def images(self) -> list[str]:
         """Those whose names are an image's, hidden ones apart."""
         return [file for file in self.all if is_image(file)]

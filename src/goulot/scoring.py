@@ -46,6 +46,9 @@ def score(rows: pd.DataFrame, solution: pd.DataFrame, target: Target, form: Form
             f"the solution has no label for id {rows[name].iloc[empty[0]]!r} ({empty.size} such rows)"
         )
     full = _wider(target, form, [cells, true])
+    if form.kind == "columns":
+        full, order = _by_column(target, form)
+        cells, true = cells[:, order], true[:, order]
     y, read = _truth(true, full, form), _read(cells, full, form)
     names = dict.fromkeys([metric.name, *metrics.SHOWN[target.task]])
     shown = [metrics.of(name, full) for name in names]
@@ -61,14 +64,31 @@ def _one(metric: Metric, y: np.ndarray, read: _Read) -> float:
 
 
 def _wider(target: Target, form: Form, tables: Sequence[np.ndarray]) -> Target:
-    """The target with the names that have no training images: further columns, or further labels in cells."""
-    if form.kind == "columns":
-        return Target(target.task, form.columns)
-    if form.kind in ("number", "probability"):
+    """The target with further labels in cells, which have no training images.
+
+    Raises SubmissionError for a grade whose place is not known.
+    """
+    if form.kind in ("columns", "number", "probability"):
         return target
     apart = [label for table in tables for cell in table[:, 0] for label in _labels(cell, form)]
     names = list(dict.fromkeys([*form.texts, *apart]))
-    return Target(target.task, natural(set(names)) if target.task == "ordinal" and numbers_of(names) else names)
+    if target.task != "ordinal" or len(names) == len(form.texts):
+        return Target(target.task, names)
+    if numbers_of(names) is None:
+        raise SubmissionError(f"the grade {names[-1]!r} is none of {', '.join(form.texts[:6])}: its place is not known")
+    return Target(target.task, natural(set(names)))
+
+
+def _by_column(target: Target, form: Form) -> tuple[Target, list[int]]:
+    """The target with the names of further columns, which have no training images, and each name's column."""
+    first, name = form.texts[0], target.names[0]
+    lead = first.removesuffix(name) if first.endswith(name) else ""
+    known = dict(zip(target.names, form.texts, strict=True))
+    known |= {column.removeprefix(lead): column for column in form.columns if column not in form.texts}
+    names = list(known)
+    if target.task == "ordinal" and (numbers := numbers_of(names)) is not None:
+        names = [name for _, name in sorted(zip(numbers, names, strict=True))]
+    return Target(target.task, names), [form.columns.index(known[name]) for name in names]
 
 
 def _labels(cell: str, form: Form) -> list[str]:

@@ -14,7 +14,7 @@ import pandas as pd
 from goulot.decisions import Rule
 from goulot.errors import SubmissionError
 from goulot.metrics import Metric
-from goulot.targets import Target, numbers_of
+from goulot.targets import Target, number_set, numbers_of
 
 log = logging.getLogger("goulot")
 
@@ -120,14 +120,15 @@ def form(sample: pd.DataFrame, target: Target, metric: Metric, kind: Kind) -> Fo
     if kind == "probability":
         return Form(kind, columns, names)
     if kind == "label":
-        coded = target.task == "binary" and cells <= {"0", "1"} and not cells & set(names)
-        return Form(kind, columns, ["0", "1"] if coded else _spelled(names, cells))
+        texts = _spelled(names, cells) if target.task in ("binary", "ordinal") else names
+        coded = target.task == "binary" and cells <= {"0", "1"} and not cells & set(texts)
+        return Form(kind, columns, ["0", "1"] if coded else texts)
     return _many(kind, sample, target, metric)
 
 
 def _spelled(names: list[str], cells: set[str]) -> list[str]:
     """The names; whole numbers as the cells write them where these are none of the names: 2 or 2.0."""
-    numbers = numbers_of(names)
+    numbers = numbers_of(names) if number_set(set(names)) else None
     if numbers is None or cells & set(names) or any(number != int(number) for number in numbers):
         return names
     for tail in ("", ".0"):
@@ -282,6 +283,7 @@ def _check_task(kind: Kind, target: Target) -> None:
 
 
 def _stem(name: str) -> str:
+    name = name.strip()
     lead, dot, suffix = name.rpartition(".")
     return lead if dot and f".{suffix.lower()}" in SUFFIXES else name
 

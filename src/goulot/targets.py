@@ -1,5 +1,6 @@
 """What is predicted: the task, the names of what is predicted, and the training labels as arrays."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -53,6 +54,16 @@ def numbers_of(names: list[str]) -> list[float] | None:
     except ValueError:
         return None
     return numbers if np.isfinite(numbers).all() else None
+
+
+def number_set(texts: set[str]) -> set[float] | None:
+    """The numbers that the texts are; None where one is none, or is written with a leading zero as codes are."""
+    try:
+        numbers = {float(text) for text in texts}
+    except ValueError:
+        return None
+    coded = any(re.fullmatch(r"0\d+", text.strip()) for text in texts)
+    return None if coded or not all(np.isfinite(list(numbers))) else numbers
 
 
 def write(target: Target) -> None:

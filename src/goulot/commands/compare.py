@@ -31,6 +31,8 @@ from goulot.reporting.provenance import leaves
 log = logging.getLogger("goulot")
 
 WORKSPACE = "workspace"
+PARAMS = str(layout.PARAMS)
+GONE = object()
 BROUGHT = (layout.PARAMS, layout.BLEND, layout.SPLIT, layout.MANIFEST, layout.TARGET)
 AT_ONCE = 4
 
@@ -93,18 +95,21 @@ def _bring(folders: Mapping[str, Path]) -> None:
 
 
 def outdated(now: Mapping[str, Any]) -> list[str]:
-    """The stages that ran with other settings than params.yaml has now, as far as DVC wrote down what they ran with."""
+    """The stages that ran with other settings than params.yaml has now, as far as DVC wrote down what they ran with.
+
+    It keeps those that params.yaml no longer names, whose settings are gone.
+    """
     lock = Path("dvc.lock")
     stages = (YAML(typ="safe").load(lock) or {}).get("stages", {}) if lock.is_file() else {}
     return [
         name for name, stage in stages.items()
-        if any(_at(now, key) != value for key, value in stage.get("params", {}).get(str(layout.PARAMS), {}).items())
+        if any(_at(now, key) not in (value, GONE) for key, value in stage.get("params", {}).get(PARAMS, {}).items())
     ]  # fmt: skip
 
 
 def _at(document: Any, key: str) -> Any:
     for part in key.split("."):
-        document = document.get(part) if isinstance(document, Mapping) else None
+        document = document.get(part, GONE) if isinstance(document, Mapping) else GONE
     return document
 
 

@@ -1,5 +1,6 @@
 """`goulot init`: look at a data set, work its layout out, say what was found and write it into params.yaml."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ import pandas as pd
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from goulot import dataset, labelling, layout, learners, metrics, params, sources, submission, tables
+from goulot import dataset, labelling, layout, learners, metrics, params, sources, submission, tables, targets
 from goulot.commands.editing import edited
 from goulot.discovery import Found, Given, deduce
 from goulot.discovery.survey import Survey, survey
@@ -95,7 +96,7 @@ def _target(
     open_ = target.task in ("ordinal", "multiclass", "regression") and len(spec.columns) == 1
     if wanted is None or wanted == target.task or not open_:
         return target
-    if labelling.number_set(set(cells[spec.columns[0]])) is None:
+    if targets.number_set(set(cells[spec.columns[0]])) is None:
         return target
     return labelling.target(cells, spec.columns, spec.separator, wanted, sample)
 
@@ -123,7 +124,10 @@ def _explained(looked: Survey, outcome: Outcome) -> Iterator[str]:
 
 def _asked(looked: Survey, outcome: Outcome, metric: str) -> list[str]:
     """What a submission's cells will hold, told now and not when the run is over. Raises ParamsError for the metric."""
-    scored = metrics.of(metric, outcome.target)
+    try:
+        scored = metrics.of(metric, outcome.target)
+    except ParamsError as error:
+        raise ParamsError(f"{error} (by --metric; without it init writes the rest)") from error
     sample = looked.tables[outcome.found.sample].rows if outcome.found.sample else None
     if sample is None or outcome.found.test is None:
         return []
@@ -140,7 +144,12 @@ def _asked(looked: Survey, outcome: Outcome, metric: str) -> list[str]:
 def _positive(metric: metrics.Metric, names: list[str]) -> list[str]:
     if metric.name != "f1":
         return []
-    return [f"F1 is that of {names[1]!r}; ingest.classes: [{', '.join(names[::-1])}] makes it that of {names[0]!r}"]
+    other = ", ".join(map(_quoted, names[::-1]))
+    return [f"F1 is that of {names[1]!r}; ingest.classes: [{other}] makes it that of {names[0]!r}"]
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _shown(items: list[str], most: int = 6) -> str:

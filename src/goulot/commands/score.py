@@ -6,13 +6,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from goulot import layout, metrics, params, samples, scoring, submission
+from goulot import layout, metrics, params, samples, scoring, submission, targets
 from goulot.commands.check_submission import expected
 from goulot.errors import GoulotError, SubmissionError
 from goulot.metrics import Metric
 from goulot.stages import fetch
 from goulot.submission import Form
 from goulot.targets import Target
+
+CODES = Target("binary", ["0", "1"])
 
 
 def run(path: Path, solution: Path | None) -> None:
@@ -25,7 +27,9 @@ def run(path: Path, solution: Path | None) -> None:
             "a CSV with the submission's columns and the truth in them"
         )
     if solution is None:
-        scores = score(path, samples.find(name).answers(seed=settings.seed, limit=settings.limit))
+        known = targets.read() if layout.TARGET.is_file() else CODES
+        answers = samples.find(name).answers(seed=settings.seed, limit=settings.limit)
+        scores = score(path, answers, known if set(known.names) == set(CODES.names) else CODES)
         title = f"the hidden answers of {settings.source}"
     else:
         scores, title = _score(path, _read(solution), *expected()), str(solution)
@@ -35,11 +39,10 @@ def run(path: Path, solution: Path | None) -> None:
     Console().print(table)
 
 
-def score(path: Path, answers: pd.DataFrame) -> dict[str, float]:
+def score(path: Path, answers: pd.DataFrame, target: Target = CODES) -> dict[str, float]:
     """Every metric of a binary submission (an id column, a probability); `answers` has id and label (0 or 1)."""
     rows = _read(path)
     solution = answers.astype(str).set_axis(list(rows.columns[:2]), axis=1)
-    target = Target("binary", ["0", "1"])
     return _score(
         path, solution, target, Form("probability", [str(rows.columns[1])], target.names), metrics.find("log_loss")
     )

@@ -8,6 +8,7 @@ import pandas as pd
 
 from goulot import labelling, submission, tables
 from goulot.tables import JOIN, Table
+from goulot.targets import number_set
 
 NAMES = (
     "label", "labels", "target", "targets", "class", "classes", "class_name", "class_id", "category", "category_name",
@@ -51,7 +52,7 @@ def _tells_apart(cells: "pd.Series[str]") -> bool:
         return False
     if len(known) < FEW_ROWS or known.nunique() < len(known):
         return True
-    numbers = labelling.number_set(set(known))
+    numbers = number_set(set(known))
     return numbers is not None and max(numbers) - min(numbers) != len(numbers) - 1
 
 
@@ -113,7 +114,7 @@ def _shown(sample: pd.DataFrame) -> set[str]:
 
 
 def _numbers_alone(sample: pd.DataFrame) -> bool:
-    return labelling.number_set({part for cell in sample.iloc[:1000, 1].unique() for part in cell.split()}) is not None
+    return number_set({part for cell in sample.iloc[:1000, 1].unique() for part in cell.split()}) is not None
 
 
 def _as_sampled(rows: pd.DataFrame, columns: list[str], sample: pd.DataFrame, found: Labels) -> Labels:
@@ -168,7 +169,7 @@ def separator(cells: "pd.Series[str]") -> str | None:
     for mark in SEPARATORS:
         split = {cell: labelling.parts(cell, mark) for cell in distinct}
         several = [cell for cell in distinct if len(split[cell]) > 1]
-        if not several or labelling.number_set(set(distinct)) is not None:
+        if not several or number_set(set(distinct)) is not None:
             continue
         seen: dict[str, int] = {}
         for cell in distinct:
@@ -215,7 +216,7 @@ def further(train: pd.DataFrame, test: pd.DataFrame, used: set[str]) -> list[str
     few = min(50, len(train) / 2)
 
     def tells(cells: "pd.Series[str]") -> bool:
-        return labelling.number_set(set(cells) - {""}) is not None or cells.nunique() <= few
+        return number_set(set(cells) - {""}) is not None or cells.nunique() <= few
 
     both = [name for name in train.columns if name in test.columns and name not in used]
     return [name for name in both if train[name].nunique() > 1 and tells(train[name])]
