@@ -368,7 +368,7 @@ def test_a_default_run_stops_at_a_learner_that_refuses_so_many_classes(data: Pat
 def test_what_was_said_of_another_data_set_stays_or_what_f1_is_of_is_not_told(
     data: Path, checkout: Path, refusal: Callable[..., str]
 ) -> None:
-    rows = labelled(18, ["bad one", "ok"])
+    rows = labelled(18, ["{bad} one", "ok"])
     write_images(data, [f"train/{name}.png" for name, _ in rows])
     write_csv(data / "train.csv", {"id": [n for n, _ in rows], "label": [label for _, label in rows]})
     write_test_set(data, {"label": "ok"})
@@ -376,9 +376,11 @@ def test_what_was_said_of_another_data_set_stays_or_what_f1_is_of_is_not_told(
     text = text.replace("  format: auto ", "  format: list ").replace("  classes:  ", "  classes: [cat, dog]  ")
     (checkout / "params.yaml").write_text(text)
     said = init.run(f"path:{data}", metric="f1")
-    assert """F1 is that of 'ok'; ingest.classes: ["ok", "bad one"] makes it that of 'bad one'""" in said
+    assert """F1 is that of '{bad} one'; ingest.classes: ["{bad} one", "ok"] makes it that of 'ok'""" in said
     found = _read(checkout / "params.yaml")
     assert (found["ingest"]["classes"], found["submit"]["format"]) == (None, "auto")
+    write_test_set(data, {"label": 0.5})
+    assert "a submission's cells: the probability of '{bad} one'" in init.run(f"path:{data}")
     rows = labelled(18, ["mild", "none", "severe"])
     write_csv(data / "train.csv", {"id": [n for n, _ in rows], "label": [label for _, label in rows]})
     write_test_set(data, {"label": "none"})

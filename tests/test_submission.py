@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +159,8 @@ def test_a_grade_that_is_an_unknown_word_gets_a_place() -> None:
 
 def test_grades_with_a_gap_or_unknown_to_the_training_set_are_scored_by_their_place() -> None:
     table, given = sample(*"000000", ids="abcdef"), sample(*"012441", ids="abcdef")
-    for true in ("012421", "012431"):
-        target = Target("ordinal", ["0", "1", "2", "4"])
+    for true, task in product(("012421", "012431"), ("ordinal", "multiclass")):
+        target = Target(task, ["0", "1", "2", "4"])
         judge = metrics.of("qwk", target)
         found = scoring.score(given, sample(*true, ids="abcdef"), target, form(table, target, judge, "label"), judge)
         expected = cohen_kappa_score(list(map(int, true)), [0, 1, 2, 4, 4, 1], weights="quadratic", labels=range(5))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from goulot import tables
 from goulot.errors import DataError
-from goulot.targets import Target, Task, number_set, numbers_of
+from goulot.targets import Target, Task, number_set, rising
 
 FEW = 12  # grades an ordinal scale may have
 # Column names of numbers that name a class rather than measure something.
@@ -28,10 +28,10 @@ def target(cells: pd.DataFrame, columns: list[str], separator: str | None, task:
     order that a person has given. Raises DataError where the cells do not fit the task, or the order the classes.
     """
     found = _unordered(cells, columns, separator, task, sample)
-    if found.task == "ordinal" and (numbers := numbers_of(found.names)) is not None:
+    if found.task == "ordinal" and (names := rising(found.names)) is not None:
         if classes:
             raise DataError("ingest.classes is the order of grades that are words; these are numbers, which have one")
-        return Target("ordinal", [name for _, name in sorted(zip(numbers, found.names, strict=True))])
+        return Target("ordinal", names)
     if found.task == "ordinal" and not classes and len(columns) == 1:
         raise DataError(
             f"the grades {', '.join(found.names[:6])} are text, whose order is not known; name them in ingest.classes, "

@@ -8,10 +8,9 @@ import pandas as pd
 
 from goulot import decisions, metrics
 from goulot.errors import SubmissionError
-from goulot.labelling import natural
 from goulot.metrics import Metric
 from goulot.submission import Form, split
-from goulot.targets import Target, numbers_of
+from goulot.targets import Target, rising
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,16 @@ def _wider(target: Target, form: Form, tables: Sequence[np.ndarray]) -> Target:
     if form.kind in ("columns", "number", "probability"):
         return target
     apart = [label for table in tables for cell in table[:, 0] for label in _labels(cell, form)]
-    names = list(dict.fromkeys([*form.texts, *apart]))
-    if target.task != "ordinal" or len(names) == len(form.texts):
+    return _with(target, form.texts, list(dict.fromkeys([*form.texts, *apart])))
+
+
+def _with(target: Target, known: list[str], names: list[str]) -> Target:
+    """The target with more names than the known ones: grades, and classes that are numbers, by their value."""
+    if len(names) == len(known) or target.task not in ("multiclass", "ordinal"):
         return Target(target.task, names)
-    if numbers_of(names) is None:
-        raise SubmissionError(f"the grade {names[-1]!r} is none of {', '.join(form.texts[:6])}: its place is not known")
-    return Target(target.task, natural(set(names)))
+    if (ordered := rising(names)) is None and target.task == "ordinal":
+        raise SubmissionError(f"the grade {names[-1]!r} is none of {', '.join(known[:6])}: its place is not known")
+    return Target(target.task, ordered or names)
 
 
 def _by_column(target: Target, form: Form) -> tuple[Target, list[int]]:
@@ -85,10 +88,8 @@ def _by_column(target: Target, form: Form) -> tuple[Target, list[int]]:
     lead = first.removesuffix(name) if first.endswith(name) else ""
     known = dict(zip(target.names, form.texts, strict=True))
     known |= {column.removeprefix(lead): column for column in form.columns if column not in form.texts}
-    names = list(known)
-    if target.task == "ordinal" and (numbers := numbers_of(names)) is not None:
-        names = [name for _, name in sorted(zip(numbers, names, strict=True))]
-    return Target(target.task, names), [form.columns.index(known[name]) for name in names]
+    full = _with(target, target.names, list(known))
+    return full, [form.columns.index(known[name]) for name in full.names]
 
 
 def _labels(cell: str, form: Form) -> list[str]:

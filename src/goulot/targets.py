@@ -56,6 +56,12 @@ def numbers_of(names: list[str]) -> list[float] | None:
     return numbers if np.isfinite(numbers).all() else None
 
 
+def rising(names: list[str]) -> list[str] | None:
+    """The names by their numbers; None where one is none."""
+    numbers = numbers_of(names)
+    return None if numbers is None else [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
 def number_set(texts: set[str]) -> set[float] | None:
     """The numbers that the texts are; None where one is none, or is written with a leading zero as codes are."""
     try:

@@ -137,19 +137,15 @@ def _asked(looked: Survey, outcome: Outcome, metric: str) -> list[str]:
     except SubmissionError as error:
         return [f"submit would stop: {error}"]
     names = outcome.target.names
-    said = SAID[kind].format(most=form.most, of=names[1]) if kind == "probability" else SAID[kind]
-    return [f"a submission's cells: {said.format(most=form.most)}", *_positive(scored, names)]
+    said = SAID[kind].format(most=form.most, of=names[-1])  # the second of two
+    return [f"a submission's cells: {said}", *_positive(scored, names)]
 
 
 def _positive(metric: metrics.Metric, names: list[str]) -> list[str]:
     if metric.name != "f1":
         return []
-    other = ", ".join(map(_quoted, names[::-1]))
-    return [f"F1 is that of {names[1]!r}; ingest.classes: [{other}] makes it that of {names[0]!r}"]
-
-
-def _quoted(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)
+    other = json.dumps(names[::-1], ensure_ascii=False)
+    return [f"F1 is that of {names[1]!r}; ingest.classes: {other} makes it that of {names[0]!r}"]
 
 
 def _shown(items: list[str], most: int = 6) -> str:
